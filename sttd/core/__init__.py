@@ -1,0 +1,1 @@
+"""What the daemon decides: pure functions of state and event; no I/O, no clock, no log."""
