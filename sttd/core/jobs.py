@@ -23,9 +23,7 @@ class JobState(enum.StrEnum):
     WITHDRAWN = "withdrawn"
 
 
-FINAL = frozenset(
-    {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.WITHDRAWN}
-)
+FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.WITHDRAWN})
 
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     # the file vanished before it was ours: withdrawn

@@ -36,3 +36,79 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_crashes: Positive = 2
     backoff: Seconds = 30.0
     backoff_max: Seconds = 3600.0
+
+
+class Counters(msgspec.Struct, frozen=True, kw_only=True):
+    """What has gone wrong so far, since the last committed segment; `attempt` counts all starts."""
+
+    attempt: int
+    failures: int = 0
+    crashes: int = 0
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """How the attempt ended."""
+
+    kind: FailureKind
+    segments: int = 0  # committed by this attempt
+    retry_after_s: float | None = None
+
+
+class Again(msgspec.Struct, frozen=True, kw_only=True):
+    """Back into the queue in `delay_s` seconds with these counters."""
+
+    delay_s: float
+    failures: int
+    crashes: int
+    interrupted: bool = False
+
+
+class Never(msgspec.Struct, frozen=True):
+    """The job has failed; `code` None means the attempt's own code says it best."""
+
+    code: str | None
+
+
+Decision = Again | Never
+
+COUNTED = frozenset(
+    {
+        FailureKind.FAILED,
+        FailureKind.TRANSIENT,
+        FailureKind.STALLED,
+        FailureKind.JOB_TIMEOUT,
+        FailureKind.CRASHED,
+        FailureKind.RSS_CEILING,
+    }
+)
+CRASHES = frozenset({FailureKind.CRASHED, FailureKind.RSS_CEILING})
+MOST_ATTEMPTS = 100  # whatever progress each of them made (docs: the contract's accounting)
+
+
+def decide(policy: RetryPolicy, counters: Counters, ended: Ended) -> Decision:
+    """What becomes of the job. Progress starts both counts anew before this attempt is counted.
+
+    Uncounted kinds go back at once: what holds them is the engine's state, not the job's.
+    """
+    failures, crashes = (0, 0) if ended.segments else (counters.failures, counters.crashes)
+    if ended.kind is FailureKind.INVALID:
+        return Never(None)
+    if ended.kind not in COUNTED:
+        held = ended.kind is not FailureKind.SHUTDOWN
+        delay = policy.backoff if ended.kind is FailureKind.ENVIRONMENT else 0.0
+        return Again(delay_s=delay, failures=failures, crashes=crashes, interrupted=not held)
+    failures += 1
+    crashes += ended.kind in CRASHES
+    if crashes >= policy.max_crashes:
+        return Never("quarantined")
+    if failures >= policy.max_attempts or counters.attempt >= MOST_ATTEMPTS:
+        return Never(None)
+    delay = backoff_s(policy, failures)
+    if ended.retry_after_s is not None:
+        delay = max(delay, ended.retry_after_s)
+    return Again(delay_s=delay, failures=failures, crashes=crashes)
+
+
+def backoff_s(policy: RetryPolicy, failures: int) -> float:
+    """Seconds before the next try: doubling from `backoff`, at most `backoff_max`."""
+    return min(policy.backoff_max, policy.backoff * 2.0 ** min(failures - 1, 32))

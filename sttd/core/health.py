@@ -1,0 +1,82 @@
+"""The engine's service: is it there, may we call it, how many sessions at once.
+
+A circuit breaker and an additive-increase multiplicative-decrease limit. Decides only; `now` is
+monotonic seconds. Knows no job and no worker.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from sttd.core.retry import FailureKind
+
+
+class EngineState(enum.StrEnum):
+    """As `sttctl status` shows it."""
+
+    OK = "ok"
+    THROTTLED = "throttled"
+    UNAVAILABLE = "unavailable"
+    UNAUTHORIZED = "unauthorized"
+
+
+STATE_OF = {
+    FailureKind.THROTTLED: EngineState.THROTTLED,
+    FailureKind.UNAVAILABLE: EngineState.UNAVAILABLE,
+    FailureKind.UNAUTHORIZED: EngineState.UNAUTHORIZED,
+}
+FIRST_PROBE_S = 1.0  # the first probe after a report; doubles up to backoff_max
+RAISE_EVERY_S = 30.0  # a lowered session limit grows by one this often
+
+
+@dataclass(slots=True)
+class EngineHealth:
+    """The breaker. While `state` is not ok, at most one job (the probe) may run anew."""
+
+    most: int  # the configured limit of sessions at once
+    backoff_max: float
+    state: EngineState = EngineState.OK
+    detail: str = ""
+    limit: int = 0  # 0: as configured
+    failures: int = 0  # reports since the last success
+    probe_at: float = 0.0
+    raised: float = 0.0
+
+    def report(
+        self, kind: FailureKind, message: str, running: int, now: float, after: float | None = None
+    ) -> bool:
+        """Take a report of trouble; True when the state changed. `after`: the service's wish."""
+        state = STATE_OF[kind]
+        changed = state is not self.state
+        if state is EngineState.THROTTLED and changed:
+            self.limit = max(1, min(running, self.most) // 2)
+            self.raised = now
+        self.failures += changed or now >= self.probe_at
+        wait = FIRST_PROBE_S * 2.0 ** min(max(self.failures - 1, 0), 32)
+        self.probe_at = now + min(self.backoff_max, max(wait, after or 0.0))
+        self.state, self.detail = state, message
+        return changed
+
+    def succeed(self, now: float) -> bool:
+        """A job or probe was transcribed; True when the state changed."""
+        changed = self.state is not EngineState.OK
+        self.state, self.detail, self.failures = EngineState.OK, "", 0
+        if changed:
+            self.raised = now
+        return changed
+
+    def probe_soon(self, now: float) -> None:
+        """The operator wishes to know: probe at once."""
+        self.probe_at = now
+        self.failures = 0
+
+    def allowed(self, running: int, now: float) -> int:
+        """How many more jobs may start now, given how many run."""
+        if self.state is not EngineState.OK:
+            return int(running == 0 and now >= self.probe_at)
+        if self.limit and now - self.raised >= RAISE_EVERY_S:
+            self.limit, self.raised = self.limit + 1, now
+        if self.limit >= self.most:
+            self.limit = 0
+        return max(0, (self.limit or self.most) - running)

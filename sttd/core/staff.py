@@ -1,0 +1,305 @@
+"""Who works: workers come, stand by, are promoted, told to leave, killed, replaced.
+
+Decides by appending commands. It knows that a worker has a job and nothing about which; what
+becomes of jobs is `work`'s business. `now` is monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from sttd.core import commands as do
+from sttd.core.recycling import Keep, Kill, Life, RecyclePolicy, Retire, judge
+from sttd.core.throttle import BAR_MOST_S, DEGRADED_AFTER, Slot
+from sttd.core.workers import Worker, WorkerState
+
+REASONS = (
+    "max_requests",
+    "rss_soft",
+    "rss_ceiling",
+    "predicted",
+    "max_age",
+    "stalled",
+    "job_timeout",
+    "crashed",
+    "threads",
+    "fds",
+    "requested",
+    "cancelled",
+    "reloaded",
+    "scaled",
+    "shutdown",
+)
+# A fresh worker that must leave for one of these would be followed by its like for ever.
+HOPELESS_WHEN_FRESH = frozenset({"rss_soft", "rss_ceiling", "threads", "fds", "max_age"})
+OPEN = frozenset({WorkerState.IDLE, WorkerState.BUSY})
+
+
+class Staff:
+    """The workers, their slots and their template. `out` collects commands for the shell."""
+
+    def __init__(
+        self,
+        policy: RecyclePolicy,
+        *,
+        workers: int,
+        standby: int,
+        jitter: Callable[[int], int],
+    ) -> None:
+        self.policy = policy
+        self.target = workers
+        self.standby = standby
+        self.workers: dict[str, Worker] = {}
+        self.slots: list[Slot] = []
+        self.recycles: Counter[str] = Counter()
+        self.epoch = 0
+        self.template_ready = False
+        self.template_deaths = 0
+        self.template_at: float | None = 0.0  # when to start one; None: it is there or coming
+        self.closing = False
+        self._generation = 0
+        self._jitter = jitter
+
+    # -- looking -------------------------------------------------------------------------------
+    def in_state(self, *states: WorkerState) -> Iterator[Worker]:
+        """Workers in any of these states, eldest first."""
+        return (w for w in self.workers.values() if w.state in states)
+
+    def free(self) -> list[Worker]:
+        """Workers that may be given a job now, the most used first (so that dues stagger)."""
+        idle = [w for w in self.in_state(WorkerState.IDLE) if w.due is None]
+        return sorted(idle, key=lambda w: -w.requests)
+
+    def busy(self) -> int:
+        """How many hold a job, those on their way out included."""
+        return sum(w.run is not None for w in self.workers.values())
+
+    def troubled(self) -> str | None:
+        """Why the pool calls itself degraded, or None."""
+        deaths = sum(slot.deaths for slot in self.slots)
+        if deaths < DEGRADED_AFTER:
+            return None
+        return f"{deaths} workers died one after another; see worker.exited"
+
+    # -- the template --------------------------------------------------------------------------
+    def template_is_ready(self, epoch: int) -> None:
+        """From now on this template forks; workers of an older one are replaced."""
+        if epoch != self.epoch:
+            return
+        self.template_ready = True
+        self.template_deaths = 0
+        for worker in self.workers.values():
+            if worker.template != epoch:
+                worker.due = worker.due or "reloaded"
+
+    def template_is_gone(self, epoch: int, now: float) -> None:
+        """Start another: at once the first time, then ever later."""
+        if epoch != self.epoch:
+            return
+        delay = min(BAR_MOST_S, 0.5 * 2.0**self.template_deaths) if self.template_deaths else 0.0
+        self.template_deaths += 1
+        self.template_ready = False
+        self.template_at = now + delay
+
+    def renew_template(self, now: float) -> None:
+        """The engine's configuration changed; the old template serves until the new is ready."""
+        self.template_at = now
+        self.template_ready = False
+
+    # -- a worker's life -----------------------------------------------------------------------
+    def fork(self, slot: Slot, now: float, out: list[do.Command]) -> None:
+        """Bring a worker into being in a free slot."""
+        self._generation += 1
+        extra = self._jitter(self.policy.max_requests_jitter)
+        limit = self.policy.max_requests + extra if self.policy.max_requests else 0
+        worker = Worker(
+            id=f"w-{self._generation}",
+            generation=self._generation,
+            slot=slot.index,
+            template=self.epoch,
+            max_requests=limit,
+            started=now,
+        )
+        self.workers[worker.id] = worker
+        slot.worker = worker.id
+        out.append(do.Fork(worker.id, worker.generation))
+
+    def ready(self, worker: Worker) -> None:
+        """It said its first word: from now on it can replace another at once."""
+        if worker.state is WorkerState.STARTING:
+            worker.move(WorkerState.STANDBY)
+
+    def leave(self, worker: Worker, reason: str, now: float, out: list[do.Command]) -> None:
+        """Tell the worker to go; it is killed when its grace is over."""
+        if worker.ending is not None:
+            return
+        worker.ending = reason
+        worker.kill_at = now + self.policy.grace
+        worker.move(WorkerState.RETIRING)
+        out.append(self._announce("worker.retiring", worker, reason, now))
+        out.append(do.Leave(worker.id, reason))
+
+    def kill(self, worker: Worker, reason: str, now: float, out: list[do.Command]) -> None:
+        """End the worker now; the first reason given stays the reason."""
+        if worker.killed:
+            return
+        worker.killed = True
+        worker.ending = worker.ending or reason
+        if worker.state is not WorkerState.RETIRING:
+            worker.move(WorkerState.RETIRING)
+        out.append(self._announce("worker.killed", worker, worker.ending, now))
+        out.append(do.Kill(worker.id, worker.ending))
+
+    def exited(
+        self,
+        worker: Worker,
+        exit_code: int | None,
+        signal: int | None,
+        message: str,
+        now: float,
+        out: list[do.Command],
+    ) -> str:
+        """The process is gone: count it, free its slot. Returns the reason its life ended."""
+        del self.workers[worker.id]
+        slot = self.slots[worker.slot]
+        slot.worker = None
+        reason = worker.ending or "crashed"
+        self.recycles[reason] += 1
+        never_ready = worker.state is WorkerState.STARTING
+        fresh = worker.requests == 0 and reason in HOPELESS_WHEN_FRESH and worker.run is None
+        if reason == "crashed" or fresh:
+            slot.died(now, before_ready=never_ready or fresh)
+        ended = self._announce("worker.exited", worker, reason, now)
+        how: dict[str, object] = {"exit_code": exit_code} if signal is None else {"signal": signal}
+        if message:
+            how["message"] = message
+        out.append(do.Announce(ended.event, {**ended.fields, **how}))
+        if reason != "crashed" and not worker.killed and reason != "shutdown":
+            out.append(self._announce("worker.recycled", worker, reason, now))
+        return reason
+
+    def judge(self, worker: Worker, now: float, out: list[do.Command]) -> None:
+        """Apply the recycling policy to one worker."""
+        if worker.killed or worker.state is WorkerState.STARTING:
+            return
+        run = worker.run
+        life = Life(
+            requests=worker.requests,
+            max_requests=worker.max_requests,
+            age_s=now - worker.started,
+            busy=run is not None,
+            quiet_s=now - run.progressed if run else 0.0,
+            run_s=now - run.started if run else 0.0,
+            duration_s=run.duration_s if run else None,
+        )
+        match judge(self.policy, worker.vitals, life):
+            case Kill(reason):
+                self.kill(worker, reason, now, out)
+            case Retire(reason):
+                worker.due = worker.due or reason
+            case Keep():
+                pass
+
+    def grace_is_over(self, now: float, out: list[do.Command]) -> None:
+        """Kill those who were told to leave and did not."""
+        for worker in list(self.workers.values()):
+            if worker.kill_at is not None and now >= worker.kill_at and worker.ending:
+                self.kill(worker, worker.ending, now, out)
+
+    # -- the balance ---------------------------------------------------------------------------
+    def balance(self, now: float, out: list[do.Command]) -> None:
+        """Make the pool what it should be; called after every event."""
+        if self.closing:
+            for worker in list(
+                self.in_state(WorkerState.STARTING, WorkerState.STANDBY, WorkerState.IDLE)
+            ):
+                self.leave(worker, "shutdown", now, out)
+            return
+        if self.template_at is not None and now >= self.template_at:
+            self.epoch += 1
+            self.template_at = None
+            out.append(do.StartTemplate(self.epoch))
+        self._shrink(now, out)
+        self._promote()
+        self._replace_due(now, out)
+        self._fill(now, out)
+
+    def _shrink(self, now: float, out: list[do.Command]) -> None:
+        staying = [w for w in self.in_state(*OPEN) if w.due != "scaled"]
+        staying.sort(key=lambda w: w.state is WorkerState.IDLE)  # idle ones go first
+        while len(staying) > self.target:
+            staying.pop().due = "scaled"
+        waiting = [w for w in self.in_state(WorkerState.STANDBY, WorkerState.STARTING) if not w.due]
+        due = any(w.due and w.due != "scaled" for w in self.in_state(*OPEN))
+        missing = max(0, self.target - len(staying)) + due
+        while len(waiting) > self.standby + missing:
+            self.leave(waiting.pop(), "scaled", now, out)
+        for worker in list(self.in_state(WorkerState.STANDBY)):
+            if worker.due:
+                self.leave(worker, worker.due, now, out)
+
+    def _promote(self) -> None:
+        active = sum(w.due != "scaled" for w in self.in_state(*OPEN))
+        for worker in list(self.in_state(WorkerState.STANDBY)):
+            if active >= self.target:
+                return
+            worker.move(WorkerState.IDLE)
+            active += 1
+
+    def _replace_due(self, now: float, out: list[do.Command]) -> None:
+        for worker in [w for w in self.in_state(WorkerState.IDLE) if w.due]:
+            if worker.due == "scaled":
+                self.leave(worker, "scaled", now, out)
+                continue
+            standby = next(self.in_state(WorkerState.STANDBY), None)
+            if standby is not None:  # make before break: it is ready
+                standby.move(WorkerState.IDLE)
+                self.leave(worker, worker.due or "requested", now, out)
+            elif not any(self.in_state(WorkerState.STARTING)) and not self._extra(now, out):
+                return  # every slot is barred: keep the old one until there is a place
+
+    def _extra(self, now: float, out: list[do.Command]) -> bool:
+        """Fork one replacement beyond the number of workers; one at a time."""
+        if not self._can_fork():
+            return False
+        slot = self._free_slot(now)
+        if slot is None:
+            return False
+        self.fork(slot, now, out)
+        return True
+
+    def _fill(self, now: float, out: list[do.Command]) -> None:
+        want = self.target + self.standby
+        while self._can_fork() and self._present() < want:
+            slot = self._free_slot(now)
+            if slot is None:
+                return
+            self.fork(slot, now, out)
+
+    def _present(self) -> int:
+        return sum(
+            w.state is not WorkerState.RETIRING and w.due != "scaled" for w in self.workers.values()
+        )
+
+    def _can_fork(self) -> bool:
+        """Never more than one process beyond workers and standby, those leaving included."""
+        return self.template_ready and len(self.workers) <= self.target + self.standby
+
+    def _free_slot(self, now: float) -> Slot | None:
+        while len(self.slots) < self.target + self.standby + 1:
+            self.slots.append(Slot(len(self.slots)))
+        return next((s for s in self.slots if s.worker is None and now >= s.barred_until), None)
+
+    def _announce(self, event: str, worker: Worker, reason: str, now: float) -> do.Announce:
+        return do.Announce(
+            event,
+            {
+                "worker": worker.id,
+                "pid": worker.pid,
+                "reason": reason,
+                "requests": worker.requests,
+                "rss_bytes": worker.vitals.rss_bytes,
+                "age_s": round(now - worker.started, 3),
+            },
+        )

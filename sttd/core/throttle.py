@@ -1,0 +1,35 @@
+"""Restart throttle: a slot whose workers die unplanned is barred for a while, ever longer.
+
+After Postfix's master (a service that fails before its first use is throttled) with exponential
+time. Planned recycles never come here. Decides only; `now` is monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BAR_FIRST_S = 0.5
+BAR_MOST_S = 60.0
+DEGRADED_AFTER = 3  # deaths in a row, over all slots, before the daemon calls itself degraded
+
+
+@dataclass(slots=True)
+class Slot:
+    """A place in the pool and what befell its workers lately."""
+
+    index: int
+    worker: str | None = None
+    deaths: int = 0  # unplanned, since a worker here last finished a job
+    barred_until: float = 0.0
+
+    def died(self, now: float, *, before_ready: bool) -> None:
+        """A worker died unplanned. One crash of a worker that had worked costs no delay."""
+        self.deaths += 1
+        steps = self.deaths - (0 if before_ready else 1)
+        if steps > 0:
+            self.barred_until = now + min(BAR_MOST_S, BAR_FIRST_S * 2.0 ** min(steps - 1, 16))
+
+    def worked(self) -> None:
+        """A worker here proved that it can live."""
+        self.deaths = 0
+        self.barred_until = 0.0

@@ -1,0 +1,280 @@
+"""What is worked on: jobs in hand, on workers, being published; what becomes of each attempt.
+
+Decides by appending commands. It keeps only jobs that are not at rest in the ledger, so its
+memory does not grow with their number. `now` is monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from sttd.core import commands as do
+from sttd.core import events as on
+from sttd.core.health import STATE_OF, EngineHealth
+from sttd.core.jobs import Job
+from sttd.core.retry import Again, Counters, Ended, FailureKind, Never, RetryPolicy, decide
+from sttd.core.staff import Staff
+from sttd.core.workers import Run, Worker, WorkerState
+
+PROGRESS_EVERY_S = 1.0  # job.progress, per job (the contract's bound)
+TRIM_TOLD = 1 << 20  # bytes given back from which worker.trimmed is worth an event
+
+KIND_OF = {
+    "rss_ceiling": FailureKind.RSS_CEILING,
+    "stalled": FailureKind.STALLED,
+    "job_timeout": FailureKind.JOB_TIMEOUT,
+    "shutdown": FailureKind.SHUTDOWN,
+    # asked to leave while it held a job (it was due): nobody's fault
+    "requested": FailureKind.SHUTDOWN,
+    "reloaded": FailureKind.SHUTDOWN,
+    "scaled": FailureKind.SHUTDOWN,
+}
+
+
+class Work:
+    """The jobs in motion."""
+
+    def __init__(self, policy: RetryPolicy, staff: Staff, health: EngineHealth) -> None:
+        self.policy = policy
+        self.staff = staff
+        self.health = health
+        self.hand: list[Job] = []  # claimed, not yet on a worker
+        self.publishing: dict[str, str] = {}  # job id -> worker id
+        self.claiming = 0  # asked of the ledger
+        self._dry = False  # the ledger had no more
+        self._rang = False  # while a claim was out
+
+    def at_rest(self) -> bool:
+        """No job is in motion."""
+        return not (self.hand or self.publishing or self.claiming or self.staff.busy())
+
+    # -- taking jobs ---------------------------------------------------------------------------
+    def rang(self) -> None:
+        """Jobs may be waiting."""
+        self._dry = False
+        self._rang = True
+
+    def claimed(self, jobs: tuple[Job, ...]) -> None:
+        """The ledger's answer."""
+        self._dry = len(jobs) < self.claiming and not self._rang
+        self.claiming = 0
+        self.hand.extend(jobs)
+
+    def dispatch(self, most: int, now: float, out: list[do.Command]) -> None:
+        """Give jobs in hand to free workers, and ask for more; at most `most` at once."""
+        for job in list(self.hand):
+            worker = self._worker_for(job)
+            if worker is None:
+                continue
+            self.hand.remove(job)
+            self._assign(worker, job, now, out)
+        if self.claiming or self._dry:
+            return
+        running = self.staff.busy() + len(self.hand)
+        room = min(
+            len(self.staff.free()) - len(self.hand),
+            most - running,
+            self.health.allowed(running, now),
+        )
+        if room > 0:
+            self.claiming, self._rang = room, False
+            out.append(do.Claim(room))
+
+    def _worker_for(self, job: Job) -> Worker | None:
+        free = self.staff.free()
+        if not job.crashes:
+            return free[0] if free else None
+        fresh = [w for w in free if w.requests == 0]
+        if fresh:
+            return fresh[0]
+        if free and not any(w.due for w in self.staff.in_state(WorkerState.IDLE)):
+            free[0].due = "predicted"  # it makes way for a fresh one
+        return None
+
+    def _assign(self, worker: Worker, job: Job, now: float, out: list[do.Command]) -> None:
+        worker.move(WorkerState.BUSY)
+        worker.run = Run(job, started=now, progressed=now, duration_s=job.duration_s)
+        fields = {"job": job.id, "source": job.name, "attempt": job.attempt, "worker": worker.id}
+        out.append(do.Assign(worker.id, job))
+        out.append(do.Announce("job.started", fields))
+        if job.segments:
+            out.append(do.Announce("job.resumed", {**fields, "segments": job.segments}))
+
+    def release(self, out: list[do.Command]) -> None:
+        """Give back what was claimed and not begun."""
+        for job in self.hand:
+            again = Again(delay_s=0, failures=job.failures, crashes=job.crashes, interrupted=True)
+            command = self._again(job, None, again, 0, FailureKind.SHUTDOWN, "not begun")
+            out.append(command)
+        self.hand.clear()
+
+    # -- news of a job -------------------------------------------------------------------------
+    def run_of(self, worker: Worker | None, job: str, attempt: int, token: str) -> Run | None:
+        """The run that this news is about, or None when it comes late."""
+        run = worker.run if worker else None
+        if run is None or (run.job.id, run.job.attempt, run.job.token) != (job, attempt, token):
+            return None
+        return run
+
+    def progressed(
+        self, worker: Worker, run: Run, news: on.Progressed, now: float, out: list[do.Command]
+    ) -> None:
+        """The recording advanced."""
+        if news.position_s > run.position_s or news.segments > run.segments:
+            run.progressed = now
+        run.position_s = max(run.position_s, news.position_s)
+        run.segments = max(run.segments, news.segments)
+        run.duration_s = news.duration_s or run.duration_s
+        if now - run.announced < PROGRESS_EVERY_S:
+            return
+        run.announced = now
+        out.append(
+            do.Announce(
+                "job.progress",
+                {
+                    "job": run.job.id,
+                    "source": run.job.name,
+                    "attempt": run.job.attempt,
+                    "worker": worker.id,
+                    "position_s": round(run.position_s, 2),
+                    "duration_s": run.duration_s,
+                    "segments": run.segments,
+                },
+            )
+        )
+
+    def done(
+        self, worker: Worker, run: Run, news: on.JobDone, now: float, out: list[do.Command]
+    ) -> None:
+        """Every output is written: make them visible."""
+        self._finish(worker, news.rss_before, news.rss_after, out)
+        self.staff.slots[worker.slot].worked()
+        if self.health.succeed(now):
+            out.append(self._engine_changed())
+        if run.cancelled:
+            out.append(do.Cancelled(run.job))
+            return
+        self.publishing[run.job.id] = worker.id
+        out.append(do.Publish(run.job, worker.id))
+
+    def failed(
+        self, worker: Worker, run: Run, news: on.JobFailed, now: float, out: list[do.Command]
+    ) -> None:
+        """The attempt failed and the worker lives."""
+        self._finish(worker, news.rss_before, news.rss_after, out)
+        self.staff.slots[worker.slot].worked()
+        if news.kind in STATE_OF:
+            self.reported(news.kind, news.message, now, out, news.retry_after_s)
+        if run.cancelled:
+            out.append(do.Cancelled(run.job))
+            return
+        run.segments = max(run.segments, news.segments)
+        self._settle(worker, run, news.kind, news.code, news.message, news.retry_after_s, out)
+
+    def lost(
+        self,
+        worker: Worker,
+        run: Run,
+        reason: str,
+        how: str,
+        *,
+        by_signal: bool,
+        out: list[do.Command],
+    ) -> None:
+        """The worker is gone and its job with it."""
+        if run.cancelled or reason == "cancelled":
+            out.append(do.Cancelled(run.job))
+            return
+        kind = KIND_OF.get(reason) or (FailureKind.CRASHED if by_signal else FailureKind.FAILED)
+        code = kind.value if kind is not FailureKind.FAILED else "worker_exited"
+        self._settle(worker, run, kind, code, f"{worker.id} {how}", None, out)
+
+    def reported(
+        self,
+        kind: FailureKind,
+        message: str,
+        now: float,
+        out: list[do.Command],
+        after: float | None = None,
+    ) -> None:
+        """The engine's service is in trouble."""
+        if self.health.report(kind, message, self.staff.busy(), now, after):
+            out.append(self._engine_changed())
+
+    def _engine_changed(self) -> do.Announce:
+        return do.Announce(
+            "engine.changed",
+            {
+                "state": self.health.state.value,
+                "detail": self.health.detail,
+            },
+        )
+
+    def _finish(self, worker: Worker, before: int, after: int, out: list[do.Command]) -> None:
+        worker.requests += 1
+        worker.run = None
+        if worker.state is WorkerState.BUSY:
+            worker.move(WorkerState.IDLE)
+        if before - after >= TRIM_TOLD:
+            out.append(
+                do.Announce(
+                    "worker.trimmed",
+                    {
+                        "worker": worker.id,
+                        "pid": worker.pid,
+                        "rss_before": before,
+                        "rss_after": after,
+                    },
+                )
+            )
+
+    def _settle(
+        self,
+        worker: Worker,
+        run: Run,
+        kind: FailureKind,
+        code: str,
+        message: str,
+        retry_after_s: float | None,
+        out: list[do.Command],
+    ) -> None:
+        job = run.job
+        counters = Counters(attempt=job.attempt, failures=job.failures, crashes=job.crashes)
+        ended = Ended(kind=kind, segments=run.segments, retry_after_s=retry_after_s)
+        match decide(self.policy, counters, ended):
+            case Again() as again:
+                out.append(self._again(job, worker.id, again, run.segments, kind, message, code))
+            case Never(final):
+                text = (
+                    message if final is None else f"{job.crashes + 1} workers died of it; {message}"
+                )
+                out.append(
+                    do.GiveUp(
+                        job=job,
+                        worker=worker.id,
+                        code=final or code,
+                        message=text,
+                        attempt_code=code,
+                        segments=job.segments + run.segments,
+                    )
+                )
+
+    def _again(
+        self,
+        job: Job,
+        worker: str | None,
+        again: Again,
+        segments: int,
+        kind: FailureKind,
+        message: str,
+        code: str | None = None,
+    ) -> do.Requeue:
+        return do.Requeue(
+            job=job,
+            worker=worker,
+            delay_s=again.delay_s,
+            failures=again.failures,
+            crashes=again.crashes,
+            segments=job.segments + segments,
+            interrupted=again.interrupted,
+            code=code or kind.value,
+            message=message,
+        )

@@ -1,0 +1,72 @@
+"""A worker's states, the moves between them, and what the core remembers of a worker.
+
+Values and one table; decides nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from sttd.core.jobs import Job
+from sttd.core.recycling import Vitals
+
+
+class WorkerState(enum.StrEnum):
+    """As `sttctl status` shows it."""
+
+    STARTING = "starting"
+    STANDBY = "standby"
+    IDLE = "idle"
+    BUSY = "busy"
+    RETIRING = "retiring"
+
+
+# A worker that dies leaves the roster from any state.
+TRANSITIONS: dict[WorkerState, frozenset[WorkerState]] = {
+    WorkerState.STARTING: frozenset({WorkerState.STANDBY, WorkerState.RETIRING}),
+    WorkerState.STANDBY: frozenset({WorkerState.IDLE, WorkerState.RETIRING}),
+    WorkerState.IDLE: frozenset({WorkerState.BUSY, WorkerState.RETIRING, WorkerState.STANDBY}),
+    WorkerState.BUSY: frozenset({WorkerState.IDLE, WorkerState.RETIRING}),
+    WorkerState.RETIRING: frozenset(),
+}
+
+
+@dataclass(slots=True)
+class Run:
+    """A job on a worker, and how far it is."""
+
+    job: Job
+    started: float
+    progressed: float  # when the position or the segments last grew
+    position_s: float = 0.0
+    segments: int = 0  # committed by this attempt
+    duration_s: float | None = None
+    announced: float = 0.0  # when job.progress was last told
+    cancelled: bool = False
+
+
+@dataclass(slots=True)
+class Worker:
+    """A worker's life so far. Times are the daemon's monotonic seconds."""
+
+    id: str
+    generation: int
+    slot: int
+    template: int  # epoch it is forked from
+    max_requests: int  # jitter included; 0: no limit
+    started: float
+    state: WorkerState = WorkerState.STARTING
+    pid: int | None = None
+    requests: int = 0
+    run: Run | None = None
+    due: str | None = None  # reason to leave as soon as it is idle and replaced
+    ending: str | None = None  # reason it was told to leave or killed
+    killed: bool = False
+    kill_at: float | None = None  # end of its grace
+    vitals: Vitals = field(default_factory=Vitals)
+
+    def move(self, state: WorkerState) -> None:
+        """Go to `state`; an illegal move is our own inconsistency."""
+        assert state in TRANSITIONS[self.state], f"{self.id}: {self.state} -> {state}"
+        self.state = state
