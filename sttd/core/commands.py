@@ -10,9 +10,10 @@ from sttd.core.jobs import Job
 
 
 class StartTemplate(msgspec.Struct, frozen=True):
-    """Start a template; an older one that still lives is let go."""
+    """Start the templates that are missing; `renew`: the engine's anew, the old serving on."""
 
     epoch: int
+    renew: bool
 
 
 class Fork(msgspec.Struct, frozen=True):

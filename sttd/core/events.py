@@ -21,10 +21,14 @@ class TemplateReady(msgspec.Struct, frozen=True):
 
 
 class TemplateExited(msgspec.Struct, frozen=True):
-    """Template `epoch` is gone, or said that it cannot load the engine."""
+    """Template `epoch` is gone, or said that it cannot load the engine.
+
+    `usable`: an older one still forks (the new one was to replace it).
+    """
 
     epoch: int
     message: str
+    usable: bool = False
 
 
 # -- workers -----------------------------------------------------------------------------------
@@ -100,6 +104,7 @@ class JobFailed(msgspec.Struct, frozen=True, kw_only=True):
     duration_s: float | None
     rss_before: int
     rss_after: int
+    leaving: bool = False  # the worker ends itself now
 
 
 class EngineReported(msgspec.Struct, frozen=True):

@@ -53,11 +53,13 @@ class Staff:
         self.workers: dict[str, Worker] = {}
         self.slots: list[Slot] = []
         self.recycles: Counter[str] = Counter()
-        self.epoch = 0
+        self.epoch = 0  # of the template last started
+        self.serving = 0  # of the template that forks
         self.template_ready = False
         self.template_deaths = 0
         self.template_at: float | None = 0.0  # when to start one; None: it is there or coming
         self.closing = False
+        self._renewing = False
         self._generation = 0
         self._jitter = jitter
 
@@ -84,28 +86,26 @@ class Staff:
 
     # -- the template --------------------------------------------------------------------------
     def template_is_ready(self, epoch: int) -> None:
-        """From now on this template forks; workers of an older one are replaced."""
-        if epoch != self.epoch:
-            return
+        """From now on this template forks; after a renewal, workers of older ones are replaced."""
+        self.serving = epoch
         self.template_ready = True
         self.template_deaths = 0
-        for worker in self.workers.values():
-            if worker.template != epoch:
+        if self._renewing and epoch == self.epoch:
+            self._renewing = False
+            for worker in self.workers.values():
                 worker.due = worker.due or "reloaded"
 
-    def template_is_gone(self, epoch: int, now: float) -> None:
+    def template_is_gone(self, now: float, *, usable: bool) -> None:
         """Start another: at once the first time, then ever later."""
-        if epoch != self.epoch:
-            return
         delay = min(BAR_MOST_S, 0.5 * 2.0**self.template_deaths) if self.template_deaths else 0.0
         self.template_deaths += 1
-        self.template_ready = False
+        self.template_ready = usable
         self.template_at = now + delay
 
     def renew_template(self, now: float) -> None:
         """The engine's configuration changed; the old template serves until the new is ready."""
         self.template_at = now
-        self.template_ready = False
+        self._renewing = True
 
     # -- a worker's life -----------------------------------------------------------------------
     def fork(self, slot: Slot, now: float, out: list[do.Command]) -> None:
@@ -117,7 +117,7 @@ class Staff:
             id=f"w-{self._generation}",
             generation=self._generation,
             slot=slot.index,
-            template=self.epoch,
+            template=self.serving,
             max_requests=limit,
             started=now,
         )
@@ -219,7 +219,7 @@ class Staff:
         if self.template_at is not None and now >= self.template_at:
             self.epoch += 1
             self.template_at = None
-            out.append(do.StartTemplate(self.epoch))
+            out.append(do.StartTemplate(self.epoch, self._renewing))
         self._shrink(now, out)
         self._promote()
         self._replace_due(now, out)

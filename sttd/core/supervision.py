@@ -156,7 +156,7 @@ class Supervision:
             self.staff.template_is_ready(event.epoch)
             self._trouble("template", None)
             return
-        self.staff.template_is_gone(event.epoch, now)
+        self.staff.template_is_gone(now, usable=event.usable)
         if self.staff.template_deaths > 1:
             self._trouble("template", f"the template cannot start: {event.message}")
 

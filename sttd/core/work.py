@@ -160,7 +160,10 @@ class Work:
     ) -> None:
         """The attempt failed and the worker lives."""
         self._finish(worker, news.rss_before, news.rss_after, out)
-        self.staff.slots[worker.slot].worked()
+        if news.leaving:
+            self.staff.leave(worker, "crashed", now, out)
+        else:
+            self.staff.slots[worker.slot].worked()
         if news.kind in STATE_OF:
             self.reported(news.kind, news.message, now, out, news.retry_after_s)
         if run.cancelled:
@@ -184,7 +187,7 @@ class Work:
             out.append(do.Cancelled(run.job))
             return
         kind = KIND_OF.get(reason) or (FailureKind.CRASHED if by_signal else FailureKind.FAILED)
-        code = kind.value if kind is not FailureKind.FAILED else "worker_exited"
+        code = kind.value if kind is not FailureKind.FAILED else "crashed"
         self._settle(worker, run, kind, code, f"{worker.id} {how}", None, out)
 
     def reported(

@@ -6,20 +6,35 @@ Framed by `frames` on a private stream socketpair each. Every message about a jo
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import msgspec
 
 PROTOCOL = 1
 
 
 # -- supervisor to template -------------------------------------------------------------------
+class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
+    """The first message to a template, and to a worker that was spawned rather than forked."""
+
+    role: Literal["engine", "decoder"]
+    supervisor: int  # pid; whoever has another parent in the end leaves
+    engine: str = ""  # as [engine] name says
+    options: dict[str, Any] = {}
+    trim_threshold: int = 0  # bytes of growth over a job past which malloc_trim is called
+
+
 class Fork(msgspec.Struct, frozen=True, tag="fork"):
-    """Fork a worker (or decoder); its channel's end travels beside this message (SCM_RIGHTS)."""
+    """Fork a worker or a decoder; the ends of its sockets travel beside this message.
+
+    A worker gets two: to the supervisor and to its decoder; a decoder one: to its worker.
+    """
 
     worker: str  # "w-17"
     generation: int
 
 
-ToTemplate = Fork
+ToTemplate = Load | Fork
 
 
 # -- template to supervisor -------------------------------------------------------------------
@@ -89,7 +104,7 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
     reason: str
 
 
-ToWorker = Run | Stop
+ToWorker = Load | Run | Stop
 
 
 # -- worker to supervisor ---------------------------------------------------------------------
@@ -132,6 +147,8 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     token: str
     duration_s: float
     segments: int
+    sha256: str  # of the recording
+    clamped: int  # segments whose times had to be mended
     outputs: tuple[Output, ...]  # the manifest last
     rss_before: int  # bytes, before the worker tidied up
     rss_after: int
@@ -152,6 +169,7 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     duration_s: float | None = None
     rss_before: int = 0
     rss_after: int = 0
+    leaving: bool = False  # the worker ends now: its decoder is gone
 
 
 class EngineReport(msgspec.Struct, frozen=True, kw_only=True, tag="engine"):

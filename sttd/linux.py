@@ -1,0 +1,56 @@
+"""The few Linux calls that Python has no name for, by ctypes on libc. No policy.
+
+Numbers are from <linux/prctl.h>; they are ABI and do not change.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
+PR_SET_CHILD_SUBREAPER = 36
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def _prctl(option: int, argument: int) -> None:
+    if _libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), f"prctl({option})")
+
+
+def die_with_parent() -> None:
+    """SIGKILL for this process when the thread of its parent that it belongs to ends."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def become_subreaper() -> None:
+    """Orphaned descendants become children of this process."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def set_name(name: str) -> None:
+    """The name in ps and top; the kernel keeps 15 bytes."""
+    buffer = ctypes.create_string_buffer(name.encode()[:15])
+    _prctl(PR_SET_NAME, ctypes.addressof(buffer))
+
+
+def malloc_trim() -> bool:
+    """Give free heap back to the kernel; False where libc (musl) has no such call."""
+    try:
+        return bool(_libc.malloc_trim(0))
+    except AttributeError:
+        return False
+
+
+def thread_names() -> list[str]:
+    """The names of this process's threads, the main one first."""
+    names = []
+    for task in sorted(os.listdir("/proc/self/task"), key=int):
+        with open(f"/proc/self/task/{task}/comm") as file:
+            names.append(file.read().strip())
+    return names

@@ -1,0 +1,250 @@
+"""The pool's processes: templates, workers, decoders; channels, signals, reaping.
+
+Mechanism only: it forks, sends, signals and reaps what it is told to, and reports what it sees.
+Which worker lives, and why, is decided in `core`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from sttd.supervisor.child import Child, kill_strays
+from sttd.supervisor.link import Link
+from sttd.supervisor.templates import Template
+from sttd.wire.messages import (
+    Forked,
+    ForkFailed,
+    FromWorker,
+    Load,
+    Ready,
+    Run,
+    TemplateReady,
+)
+
+DECODER = msgspec.msgpack.Decoder(FromWorker)
+
+
+class PoolListener(Protocol):
+    """Whoever turns what the pool sees into events."""
+
+    def template_ready(self, epoch: int, news: TemplateReady) -> None:
+        """Workers can be forked."""
+
+    def template_exited(self, epoch: int, message: str, *, broken: bool, usable: bool) -> None:
+        """A template is gone; `broken`: it said why; `usable`: an older one still forks."""
+
+    def worker_forked(self, worker: str, pid: int) -> None:
+        """The process exists."""
+
+    def worker_said(self, worker: str, news: FromWorker) -> None:
+        """A message came."""
+
+    def worker_exited(
+        self, worker: str, code: int | None, number: int | None, message: str
+    ) -> None:
+        """The process is gone and reaped, or never came to be (neither code nor number)."""
+
+    def output(self, line: str) -> None:
+        """A template or one of its children printed a line."""
+
+
+class Worker:
+    """A worker's processes and its link, from the request to fork until it is reaped."""
+
+    def __init__(self, name: str, generation: int, template: Template) -> None:
+        self.name = name
+        self.generation = generation
+        self.template = template
+        self.link: Link | None = None
+        self.child: Child | None = None
+        self.decoder: Child | None = None
+        self.failure = ""
+
+
+class Pool:
+    """All processes of the daemon. `engine_order()` gives what an engine template is to load."""
+
+    def __init__(self, engine_order: Callable[[], Load], listener: PoolListener) -> None:
+        self._engine_order = engine_order
+        self._listener = listener
+        self._engine: Template | None = None  # the one that forks
+        self._coming: Template | None = None  # the one that will, once it is ready
+        self._decoders: Template | None = None
+        self._templates: set[Template] = set()
+        self._workers: dict[str, Worker] = {}
+        self._closing = False
+        self._quiet = asyncio.Event()
+
+    # -- templates -----------------------------------------------------------------------------
+    def start_templates(self, epoch: int, *, renew: bool) -> None:
+        """Start whichever template is missing; `renew`: an engine template in any case."""
+        if self._decoders is None:
+            decoders = Load(role="decoder", supervisor=os.getpid())
+            self._decoders = self._start(decoders, epoch)
+        if self._engine is None or renew:
+            self._coming = self._start(self._engine_order(), epoch)
+        else:
+            self._engine.epoch = epoch
+
+    def _start(self, order: Load, epoch: int) -> Template:
+        template = Template(order, epoch, self, self._listener.output)
+        self._templates.add(template)
+        return template
+
+    def template_ready(self, template: Template, _news: TemplateReady) -> None:
+        """A template can fork; it is announced when both the engine's and the decoders' can."""
+        if template is self._coming:
+            if self._engine is not None:
+                self._engine.stop()
+            self._engine, self._coming = template, None
+        if self._can_fork():
+            assert self._engine is not None
+            assert self._engine.ready is not None
+            self._listener.template_ready(self._engine.epoch, self._engine.ready)
+
+    def template_gone(self, template: Template, message: str, *, broken: bool) -> None:
+        """A template ended: what it had been asked for and did not bring will never come."""
+        self._templates.discard(template)
+        if not self._templates:
+            self._quiet.set()
+        serving = template in (self._engine, self._coming, self._decoders)
+        if template is self._engine:
+            self._engine = None
+        if template is self._coming:
+            self._coming = None
+        if template is self._decoders:
+            self._decoders = None
+            message = f"decoders: {message}"
+        for worker in [w for w in self._workers.values() if w.template is template]:
+            if worker.child is None:
+                self._forget(worker, None, None, message)
+        kill_strays()
+        if serving and not self._closing:
+            usable = self._can_fork()
+            self._listener.template_exited(template.epoch, message, broken=broken, usable=usable)
+
+    def _can_fork(self) -> bool:
+        engine, decoders = self._engine, self._decoders
+        return bool(engine and engine.ready and decoders and decoders.ready)
+
+    # -- workers -------------------------------------------------------------------------------
+    def fork(self, name: str, generation: int) -> None:
+        """Bring a worker and its decoder into being; a refusal is reported as an exit."""
+        if self._engine is None or self._decoders is None:
+            self._listener.worker_exited(name, None, None, "the template is not ready")
+            return
+        worker = Worker(name, generation, self._engine)
+        self._workers[name] = worker
+        ours, control = socket.socketpair()
+        pcm, companion = socket.socketpair()
+        worker.link = Link(
+            ours,
+            DECODER,
+            lambda news: self._heard(worker, news),
+            lambda why: self._ended(worker, why),
+        )
+        try:
+            self._engine.fork(name, generation, [control, pcm])
+            self._decoders.fork(name, generation, [companion])
+        except OSError as error:
+            worker.failure = f"the template does not listen: {error}"
+        if self._engine.ready and self._engine.ready.start == "spawn":
+            worker.link.send(self._engine.order)
+        for sock in (control, pcm, companion):
+            sock.close()
+
+    def forked(self, template: Template, news: Forked) -> None:
+        """A child exists: hold it."""
+        worker = self._workers.get(news.worker)
+        if template.order.role == "decoder":
+            if worker is None or worker.generation != news.generation:
+                return  # its worker is already gone; it sees end of file and follows
+            worker.decoder = Child(news.pid, lambda _code, _number: self._decoder_gone(worker))
+            return
+        if worker is None:
+            return
+        worker.child = Child(news.pid, lambda code, number: self._gone(worker, code, number))
+        self._listener.worker_forked(worker.name, news.pid)
+
+    def fork_failed(self, _template: Template, news: ForkFailed) -> None:
+        """No child came of it."""
+        worker = self._workers.get(news.worker)
+        if worker is not None and worker.child is None:
+            self._forget(worker, None, None, news.message)
+
+    def send(self, name: str, run: Run) -> None:
+        """Hand a job to a worker."""
+        worker = self._workers.get(name)
+        if worker is not None and worker.link is not None:
+            worker.link.send(run)
+
+    def terminate(self, name: str) -> None:
+        """SIGTERM: leave in peace."""
+        self._signal(name, signal.SIGTERM)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL."""
+        self._signal(name, signal.SIGKILL)
+
+    async def close(self, timeout_s: float = 2.0) -> None:
+        """Let the templates go and wait for them; workers must be gone already."""
+        self._closing = True
+        for template in self._templates:
+            template.stop()
+        if self._templates:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._quiet.wait(), timeout_s)
+        for template in self._templates:
+            template.kill()
+
+    def pids(self) -> dict[str, int]:
+        """Worker name to pid, for those that exist."""
+        return {w.name: w.child.pid for w in self._workers.values() if w.child}
+
+    # -- what happens to them ------------------------------------------------------------------
+    def _signal(self, name: str, number: signal.Signals) -> None:
+        worker = self._workers.get(name)
+        if worker is None:
+            return
+        if worker.child is not None:
+            worker.child.send_signal(number)
+        elif worker.link is not None:
+            worker.link.close()  # not yet introduced: end of file is its death
+
+    def _heard(self, worker: Worker, news: FromWorker) -> None:
+        if isinstance(news, Ready) and news.generation != worker.generation:
+            return
+        self._listener.worker_said(worker.name, news)
+
+    def _ended(self, worker: Worker, why: str) -> None:
+        """End of file on its socket: it is dead or dying; whoever lingers is killed."""
+        worker.failure = worker.failure or why
+        if worker.child is not None:
+            worker.child.send_signal(signal.SIGKILL)
+
+    def _gone(self, worker: Worker, code: int | None, number: int | None) -> None:
+        worker.child = None
+        if worker.link is not None:
+            link, worker.link = worker.link, None
+            link.drain()  # its last words count: a result may be among them
+            link.close()
+        expected = worker.failure == "end of file"  # how every death shows on the link
+        self._forget(worker, code, number, "" if expected else worker.failure)
+
+    def _forget(self, worker: Worker, code: int | None, number: int | None, message: str) -> None:
+        if self._workers.pop(worker.name, None) is None:
+            return
+        if worker.decoder is not None:
+            worker.decoder.send_signal(signal.SIGKILL)
+        self._listener.worker_exited(worker.name, code, number, message)
+
+    def _decoder_gone(self, worker: Worker) -> None:
+        worker.decoder = None  # the worker notices by end of file, and leaves

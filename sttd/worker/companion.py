@@ -1,0 +1,22 @@
+"""A decoder's life as a worker's companion: confine itself, then decode until the worker is gone.
+
+Imported by the decoders' template, so that FFmpeg's libraries are loaded once. Holds no
+credentials, opens no file: it decodes the descriptors it is handed.
+"""
+
+from __future__ import annotations
+
+import socket
+
+import av
+
+from sttd.wire.messages import Fork
+from sttd.worker import decoder, sandbox
+
+VERSION = str(av.__version__)
+
+
+def run(_fork: Fork, sockets: list[socket.socket]) -> None:
+    """Serve the worker at the other end of the one socket; returns at end of file."""
+    sandbox.confine()
+    decoder.serve(sockets[0])

@@ -1,0 +1,137 @@
+"""A worker: one engine, one job at a time, until told to leave or killed.
+
+It reports and obeys; it judges neither its memory nor what becomes of a failed job. It writes
+only into its job's spool folder and staging folder. It ends by `os._exit`: the Speech SDK aborts
+an interpreter that ends with a session alive.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from types import FrameType
+
+from sttd.engines import Engine
+from sttd.wire.messages import Fork, Load, Ready, Run, Stop, ToWorker
+from sttd.worker.channel import Channel
+from sttd.worker.job import Gossip, JobRunner
+from sttd.worker.tidy import Tidier, rss_bytes
+
+EX_DECODER = 71  # EX_OSERR: the companion is gone, so no job can be done here
+
+
+class Leaving(BaseException):
+    """SIGTERM came: unwind, let the engine release everything, end."""
+
+
+def run(engine: Engine, fork: Fork, sockets: list[socket.socket], *, trim_threshold: int) -> None:
+    """Live a worker's life on its two sockets. Returns when it is time to exit with 0."""
+    control = Channel[ToWorker](sockets[0], ToWorker)
+    decoder = sockets[1]
+    failures = _watch_callbacks()
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        begin = getattr(engine, "begin_worker", None)
+        if begin is not None:
+            begin()
+        runner = JobRunner(
+            engine, Gossip(control, fork.generation), decoder, Tidier(trim_threshold), failures
+        )
+        control.send(Ready(fork.worker, fork.generation, os.getpid(), rss_bytes()))
+        _serve(control, decoder, runner)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _end(engine)
+    except Leaving:
+        _end(engine)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the supervisor is gone: nobody is left to tell
+
+
+def _serve(control: Channel[ToWorker], decoder: socket.socket, runner: JobRunner) -> None:
+    waiting = select.poll()
+    waiting.register(control.sock, select.POLLIN)
+    waiting.register(decoder, select.POLLIN)  # it speaks only while a job runs, or by dying
+    while True:
+        ready = [fd for fd, _ in waiting.poll()]
+        if decoder.fileno() in ready:
+            os._exit(EX_DECODER)
+        message, _ = control.recv()
+        match message:
+            case Run():
+                if not runner.run(message):
+                    os._exit(EX_DECODER)
+            case Stop():
+                return
+            case Load():
+                continue
+
+
+def _end(engine: Engine) -> None:
+    end = getattr(engine, "end_worker", None)
+    if end is not None:
+        end()
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; then comes SIGKILL
+    raise Leaving
+
+
+def _watch_callbacks() -> list[str]:
+    """Collect exceptions nobody can catch: in ctypes callbacks, finalizers and threads.
+
+    An exception inside a native library's callback is printed and dropped by Python; the attempt
+    during which it happened must not pass for a success.
+    """
+    failures: list[str] = []
+
+    def unraisable(args: sys.UnraisableHookArgs) -> None:
+        name = getattr(args.object, "__qualname__", repr(args.object))
+        failures.append(f"{type(args.exc_value).__name__} in {name}: {args.exc_value}"[:500])
+
+    def in_thread(args: threading.ExceptHookArgs) -> None:
+        name = args.thread.name if args.thread else "a thread"
+        failures.append(f"{args.exc_type.__name__} in {name}: {args.exc_value}"[:500])
+
+    sys.unraisablehook = unraisable
+    threading.excepthook = in_thread
+    return failures
+
+
+# -- engines that cannot be forked -------------------------------------------------------------
+def respawn(fork: Fork, sockets: list[socket.socket]) -> None:
+    """In a fresh child of the template: become a new interpreter with the same sockets."""
+    for sock in sockets:
+        sock.set_inheritable(True)
+    argv = [sys.executable, "-m", "sttd.worker.main", fork.worker, str(fork.generation)]
+    os.execv(sys.executable, [*argv, *(str(sock.fileno()) for sock in sockets)])
+
+
+def main() -> None:
+    """Entry point of a spawned worker: its first message is Load."""
+    from sttd import linux  # noqa: PLC0415 (only here)
+    from sttd.engines.loading import load  # noqa: PLC0415
+
+    linux.die_with_parent()
+    fork = Fork(sys.argv[1], int(sys.argv[2]))
+    sockets = [socket.socket(fileno=int(fd)) for fd in sys.argv[3:]]
+    for sock in sockets:
+        sock.set_inheritable(False)
+    order, _ = Channel[ToWorker](sockets[0], ToWorker).recv()
+    assert isinstance(order, Load)
+    if os.getppid() != order.supervisor:
+        os._exit(0)
+    linux.set_name(f"sttd-{fork.worker}")
+    engine = load(order.engine)(order.options)
+    run(engine, fork, sockets, trim_threshold=order.trim_threshold)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""The template: imports the engine (or the decoder), loads the model, and forks on request.
+
+Single-threaded for ever: a fork with more than one thread is refused and the threads are named.
+It never runs a job, opens no network connection and holds no credentials. Started by the
+supervisor as `python -m sttd.worker.template FD`.
+
+A child is forked twice, so that it becomes the supervisor's own child (the supervisor is a
+subreaper): exit statuses are told truly, and a template's death disturbs no running worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+
+from sttd import linux
+from sttd.wire.messages import (
+    Fork,
+    Forked,
+    ForkFailed,
+    Load,
+    TemplateBroken,
+    TemplateReady,
+    ToTemplate,
+)
+from sttd.worker.channel import Channel
+from sttd.worker.tidy import rss_bytes
+
+PID = struct.Struct("=i")
+ADOPTED_WITHIN_S = 5.0  # the intermediate exits at once; this only bounds a bug
+
+
+class Product:
+    """What a template makes children of: ready to be forked, told by `load`."""
+
+    def __init__(
+        self,
+        run: Callable[[Fork, list[socket.socket]], None],
+        *,
+        name: str,
+        version: str,
+        start: str = "fork",
+    ) -> None:
+        self.run = run
+        self.name = name
+        self.version = version
+        self.start = start
+
+
+def load(order: Load) -> Product:
+    """Import what children are to run. Raises whatever the engine raises, in one line if it can."""
+    if order.role == "decoder":
+        from sttd.worker import companion  # noqa: PLC0415 (each template imports only its own)
+
+        return Product(companion.run, name="decoder", version=companion.VERSION)
+    from sttd.engines.loading import load as load_engine  # noqa: PLC0415
+    from sttd.worker import main  # noqa: PLC0415
+
+    engine_class = load_engine(order.engine)
+    start = getattr(engine_class, "start", "fork")
+    if start == "spawn":
+        return Product(
+            main.respawn, name=engine_class.name, version=str(engine_class.version), start=start
+        )
+    engine = engine_class(order.options)
+
+    def run(fork: Fork, sockets: list[socket.socket]) -> None:
+        main.run(engine, fork, sockets, trim_threshold=order.trim_threshold)
+
+    return Product(run, name=engine.name, version=str(engine.version), start=start)
+
+
+def serve(channel: Channel[ToTemplate]) -> None:
+    """Load, then fork on request until the supervisor is gone."""
+    order, _ = channel.recv()
+    assert isinstance(order, Load)
+    linux.set_name(f"sttd-{order.role[:6]}-t")
+    try:
+        product = load(order)
+    except Exception as error:  # noqa: BLE001 (an engine may raise anything; the operator is told)
+        channel.send(TemplateBroken(_one_line(error)))
+        return
+    gc.collect()
+    gc.freeze()  # children then collect nothing of ours, and copy no pages for it
+    channel.send(
+        TemplateReady(os.getpid(), product.name, product.version, product.start, rss_bytes())
+    )
+    while True:
+        request, fds = channel.recv()
+        if isinstance(request, Fork):
+            _answer(channel, product, order, request, [socket.socket(fileno=fd) for fd in fds])
+
+
+def _answer(
+    channel: Channel[ToTemplate],
+    product: Product,
+    order: Load,
+    request: Fork,
+    sockets: list[socket.socket],
+) -> None:
+    threads = linux.thread_names()
+    if len(threads) > 1:
+        names = ", ".join(threads[1:])
+        message = f"the engine started threads before the fork ({names}): set start = 'spawn'"
+        channel.send(ForkFailed(request.worker, request.generation, message))
+    else:
+        try:
+            pid = _fork_twice(channel, product, order, request, sockets)
+        except OSError as error:
+            channel.send(ForkFailed(request.worker, request.generation, _one_line(error)))
+        else:
+            channel.send(Forked(request.worker, request.generation, pid))
+    for sock in sockets:
+        sock.close()
+
+
+def _fork_twice(
+    channel: Channel[ToTemplate],
+    product: Product,
+    order: Load,
+    request: Fork,
+    sockets: list[socket.socket],
+) -> int:
+    """The grandchild's pid. In the grandchild this never returns."""
+    reading, writing = os.pipe()
+    middle = os.fork()
+    if middle == 0:
+        child = os.fork()
+        if child:
+            os.write(writing, PID.pack(child))
+            os._exit(0)
+        os.close(reading)
+        os.close(writing)
+        _become(channel, product, order, request, sockets)
+    os.close(writing)
+    os.waitpid(middle, 0)
+    answer = os.read(reading, PID.size)
+    os.close(reading)
+    if len(answer) < PID.size:
+        raise OSError("the kernel refused a process")
+    return int(PID.unpack(answer)[0])
+
+
+def _become(
+    channel: Channel[ToTemplate],
+    product: Product,
+    order: Load,
+    request: Fork,
+    sockets: list[socket.socket],
+) -> None:
+    """In the child: wait to be adopted, then live as what the template makes. Never returns."""
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        deadline = time.monotonic() + ADOPTED_WITHIN_S
+        while os.getppid() != order.supervisor and time.monotonic() < deadline:
+            os.sched_yield()
+        linux.die_with_parent()
+        if os.getppid() != order.supervisor:  # it died before us
+            os._exit(0)
+        channel.sock.close()
+        linux.set_name(f"sttd-{request.worker}" if order.role == "engine" else "sttd-decoder")
+        product.run(request, sockets)
+    except BaseException as error:  # noqa: BLE001 (nothing may unwind into the template's loop)
+        sys.stderr.write(f"{request.worker}: {_one_line(error)}\n")
+        sys.stderr.flush()
+        os._exit(70)  # EX_SOFTWARE
+    os._exit(0)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    known = type(error).__module__.startswith("sttd.")
+    return text if known and text else f"{type(error).__name__}: {text}"
+
+
+def main() -> None:
+    """Entry point; the argument is the descriptor of the socket to the supervisor."""
+    linux.die_with_parent()
+    # Ctrl-C is the supervisor's business; SIGIO is ignored there and must not be here
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    sock.set_inheritable(False)
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        serve(Channel(sock, ToTemplate))  # until the supervisor lets us go
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
