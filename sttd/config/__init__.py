@@ -1,0 +1,9 @@
+"""The configuration: found, read, overlaid by the environment, checked; then frozen values.
+
+Reads files and the environment when asked. Opens no socket, makes no folder, logs nothing.
+"""
+
+from sttd.config.problems import ConfigError, Problem
+from sttd.config.sections import Settings
+
+__all__ = ["ConfigError", "Problem", "Settings"]

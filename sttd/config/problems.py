@@ -1,0 +1,72 @@
+"""What is wrong with a configuration: where, which key, and what to do. One line each.
+
+Values only. A value that may be a secret is never part of a line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+_SECRETIVE = re.compile(r"key|secret|token|password|passwd|credential|proxy", re.IGNORECASE)
+_LONGEST = 60  # characters of a value that are shown
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is wrong. `shown` is the offending value as it may be shown, or ""."""
+
+    where: str  # "/etc/sttd/sttd.toml:12", "environment STTD_POOL__WORKERS", a folder
+    key: str  # "pool.workers"; "" when the file as a whole is meant
+    message: str
+    remedy: str = ""
+    shown: str = ""
+    level: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        subject = f"{self.key} = {self.shown}" if self.shown else self.key
+        parts = [part for part in (self.where, subject, self.message) if part]
+        line = ": ".join(parts) + (f"; {self.remedy}" if self.remedy else "")
+        return line.encode("utf-8", "backslashreplace").decode()
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; `problems` has every reason found, errors first."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.level))
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+def is_secretive(key: str) -> bool:
+    """Whether a key's value must not be shown: its last part sounds like a secret."""
+    return _SECRETIVE.search(key.rpartition(".")[2]) is not None
+
+
+def show(key: str, value: object) -> str:
+    """The value as TOML would have it, about, cut to one short line; "" when it may be secret."""
+    if is_secretive(key):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        text = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    elif isinstance(value, list | tuple):
+        text = "[" + ", ".join(show("", each) for each in value) + "]"
+    else:
+        text = str(value)
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A remedy that names the nearest known name, or all of them."""
+    names = sorted(known)
+    folded = {each.lower(): each for each in names}
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), folded, 1)
+    if near:
+        return f'did you mean "{folded[near[0]]}"?'
+    return f"known are {', '.join(names)}" if names else ""
