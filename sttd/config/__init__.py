@@ -3,7 +3,9 @@
 Reads files and the environment when asked. Opens no socket, makes no folder, logs nothing.
 """
 
+from sttd.config.changing import Change, changes
+from sttd.config.loading import load
 from sttd.config.problems import ConfigError, Problem
 from sttd.config.sections import Settings
 
-__all__ = ["ConfigError", "Problem", "Settings"]
+__all__ = ["Change", "ConfigError", "Problem", "Settings", "changes", "load"]

@@ -63,10 +63,12 @@ def show(key: str, value: object) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A remedy that names the nearest known name, or all of them."""
-    names = sorted(known)
-    folded = {each.lower(): each for each in names}
+    """The known name that was probably meant, or ""."""
+    folded = {each.lower(): each for each in known}
     near = difflib.get_close_matches(name.lower().replace("-", "_"), folded, 1)
-    if near:
-        return f'did you mean "{folded[near[0]]}"?'
-    return f"known are {', '.join(names)}" if names else ""
+    return folded[near[0]] if near else ""
+
+
+def did_you_mean(name: str) -> str:
+    """A remedy from what `nearest` found."""
+    return f'did you mean "{name}"?' if name else ""

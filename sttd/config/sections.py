@@ -21,6 +21,17 @@ GIB = 1 << 30
 DAY = 86400.0
 
 EXTENSIONS = ("wav", "mp3", "flac", "ogg", "opus", "m4a", "mp4", "webm", "aac", "amr", "wma")
+# The keys of [engine.azure] that the contract shows, with their defaults.
+AZURE_DEFAULTS: Mapping[str, object] = {
+    "region": "",
+    "endpoint": "",
+    "host": "",
+    "auth": "entra",
+    "key": "",
+    "languages": ("en-US",),
+    "diarization": True,
+    "max_sessions": 20,
+}
 Format = Literal["json", "txt", "srt", "vtt", "azure"]
 
 
@@ -106,7 +117,7 @@ class Engine(Section, frozen=True, kw_only=True):
     """
 
     name: str = "azure"
-    azure: Mapping[str, object] = {}
+    azure: Mapping[str, object] = msgspec.field(default_factory=lambda: dict(AZURE_DEFAULTS))
     pocketsphinx: PocketSphinx = PocketSphinx()
     options: Mapping[str, object] = {}
 
