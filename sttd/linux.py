@@ -12,8 +12,10 @@ import signal
 _libc = ctypes.CDLL(None, use_errno=True)
 
 PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -31,6 +33,16 @@ def die_with_parent() -> None:
 def become_subreaper() -> None:
     """Orphaned descendants become children of this process."""
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def no_new_privileges() -> None:
+    """No exec gives this process or its children more rights than it has. Cannot be undone."""
+    _prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def not_dumpable() -> None:
+    """No core dump, no ptrace, and only root looks into /proc/<pid>/{mem,maps,fd,environ}."""
+    _prctl(PR_SET_DUMPABLE, 0)
 
 
 def set_name(name: str) -> None:

@@ -192,6 +192,12 @@ class Decode(msgspec.Struct, frozen=True, kw_only=True, tag="decode"):
     limits: DecodeLimits
 
 
+class Skipped(msgspec.Struct, frozen=True, kw_only=True, tag="skipped"):
+    """Still decoding what comes before the first sample wanted; now and then, before `Probed`."""
+
+    position_s: float
+
+
 class Probed(msgspec.Struct, frozen=True, kw_only=True, tag="probed"):
     """The container was opened; sent before the first PCM. None where the header does not say."""
 
@@ -201,9 +207,13 @@ class Probed(msgspec.Struct, frozen=True, kw_only=True, tag="probed"):
 
 
 class Decoded(msgspec.Struct, frozen=True, kw_only=True, tag="decoded"):
-    """All PCM was written and the pipe closed; `duration_s` counts from the recording's start."""
+    """All PCM was written and the pipe closed; `duration_s` counts from the recording's start.
+
+    `damage` says in one line what could not be decoded; empty when all was well.
+    """
 
     duration_s: float
+    damage: str = ""
 
 
 class Undecodable(msgspec.Struct, frozen=True, kw_only=True, tag="undecodable"):
@@ -213,4 +223,4 @@ class Undecodable(msgspec.Struct, frozen=True, kw_only=True, tag="undecodable"):
     message: str
 
 
-FromDecoder = Probed | Decoded | Undecodable
+FromDecoder = Skipped | Probed | Decoded | Undecodable
