@@ -9,6 +9,7 @@ Does no I/O and decides nothing: who may do what is `supervisor/access.py`'s to 
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, get_args
 
 import msgspec
@@ -249,8 +250,11 @@ class _Envelope(msgspec.Struct, frozen=True):
 
 VERBS: frozenset[str] = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Request))
 
-_envelope = msgspec.json.Decoder(_Envelope)
-_decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+
+@functools.cache
+def _decoder() -> msgspec.json.Decoder[Request]:
+    """Made when first needed: a client never needs it, and it takes a while."""
+    return msgspec.json.Decoder(Request)
 
 
 class RequestError(ValueError):
@@ -279,7 +283,7 @@ def decode(body: bytes) -> Request:
     if len(body) > MAX_BODY:
         raise _bad(f"a request of {len(body)} bytes exceeds {MAX_BODY}")
     try:
-        version = _envelope.decode(body).v
+        version = msgspec.json.decode(body, type=_Envelope).v
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _bad(str(error)) from error
     if version is None:
@@ -293,7 +297,7 @@ def decode(body: bytes) -> Request:
             )
         )
     try:
-        return _decoder.decode(body)
+        return _decoder().decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _bad(str(error)) from error
 

@@ -1,0 +1,39 @@
+"""What can go wrong for a client: nobody answers, the daemon refuses, the wait is over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sttd.wire.views import JobView
+
+
+class SttdError(Exception):
+    """Any failure of a client; the message is one line for a person."""
+
+
+class DaemonUnavailable(SttdError):  # noqa: N818 - a state of the world, as its users name it
+    """No daemon answers at the endpoint; `hint` says what to do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Refused(SttdError):  # noqa: N818 - likewise
+    """The daemon (or the kernel, on its behalf) said no.
+
+    `code` is one of `sttd.wire.codes.Code`; `hint` says what to do and may be empty.
+    """
+
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.hint = hint
+
+
+class WaitTimeout(SttdError):  # noqa: N818 - likewise
+    """The time is over; `jobs` are those waited for, as they were last seen."""
+
+    def __init__(self, message: str, jobs: Sequence[JobView] = ()) -> None:
+        super().__init__(message)
+        self.jobs = tuple(jobs)
