@@ -1,0 +1,115 @@
+"""Audio on its way into the SDK: a bounded buffer that the SDK's thread pulls from.
+
+The caller's thread fills it, so that the `Audio` is iterated, and its errors are raised, where the
+job runs; the SDK's thread empties it at its own pace, which is the backpressure. Until the
+connection stands nothing is handed over, so that a refused token costs no audio.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from azure.cognitiveservices.speech import audio as sdk
+
+CAPACITY = 128 * 1024  # bytes: 4 s, two of the largest chunks; the SDK reads 100 ms at a time
+
+
+class Feed:
+    """Bytes in order, from the caller's thread to the SDK's."""
+
+    def __init__(self, on_room: Callable[[], None]) -> None:
+        self.session = 0  # whose reads are answered; others are over
+        self.taken = 0  # bytes handed to the SDK
+        self.drained = False  # the SDK was told of the end
+        self._on_room = on_room
+        self._changed = threading.Condition()
+        self._chunks: deque[memoryview] = deque()
+        self._size = 0
+        self._open = False  # the connection stands
+        self._ended = False  # no more will come
+        self._asked = False  # the caller waits for room
+
+    def has_room(self) -> bool:
+        """Whether to put more; if not, `on_room` is called once there is, on the SDK's thread."""
+        with self._changed:
+            self._asked = self._size >= CAPACITY
+            return not self._asked and not self._ended
+
+    def put(self, chunk: bytes) -> None:
+        """Add a chunk."""
+        with self._changed:
+            self._chunks.append(memoryview(chunk))
+            self._size += len(chunk)
+            self._changed.notify()
+
+    def end(self) -> None:
+        """No more chunks will come."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+
+    def open(self) -> None:
+        """The connection stands: hand over."""
+        with self._changed:
+            self._open = True
+            self._changed.notify()
+
+    def leave(self) -> None:
+        """Let this session's thread go, told that its audio is at an end; the next may come."""
+        with self._changed:
+            self.session += 1
+            self._open = False
+            self._changed.notify_all()
+
+    def read(self, buffer: memoryview, session: int) -> int:
+        """Fill the SDK's buffer; 0 is the end. Called on the SDK's thread, may wait."""
+        with self._changed:
+            self._changed.wait_for(lambda: session != self.session or self._ready())
+            if session != self.session:
+                return 0
+            count = self._fill(buffer)
+            self.taken += count
+            self.drained = self.drained or count == 0
+            room = self._asked and self._size <= CAPACITY // 2
+            if room:
+                self._asked = False
+        if room:
+            self._on_room()
+        return count
+
+    def _ready(self) -> bool:
+        return self._open and (self._size > 0 or self._ended)
+
+    def _fill(self, buffer: memoryview) -> int:
+        count = 0
+        while self._chunks and count < len(buffer):
+            chunk = self._chunks[0]
+            part = min(len(chunk), len(buffer) - count)
+            buffer[count : count + part] = chunk[:part]
+            count += part
+            if part == len(chunk):
+                self._chunks.popleft()
+            else:
+                self._chunks[0] = chunk[part:]
+        self._size -= count
+        return count
+
+
+class Pull(sdk.PullAudioInputStreamCallback):  # type: ignore[misc]  # the SDK has no types
+    """The SDK's view of a feed, for one session."""
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__()
+        self._feed: Feed | None = feed
+        self._session = feed.session
+
+    def read(self, buffer: memoryview) -> int:
+        """Called on the SDK's thread."""
+        feed = self._feed
+        return feed.read(buffer, self._session) if feed is not None else 0
+
+    def close(self) -> None:
+        """Called by the SDK when it is done, and by the session."""
+        self._feed = None
