@@ -102,3 +102,32 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     cancelled: int = 0
     oldest_queued_s: float = 0.0
+
+
+class EventRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An announced event, kept for `sttctl events --since` and for a job's timeline."""
+
+    at_ns: int
+    name: str  # of the catalogue: "job.started"
+    job: str | None = None
+    worker: str | None = None
+    fields_json: str = "{}"  # the other fields, one JSON object
+
+
+class WorkerLife(msgspec.Struct, frozen=True, kw_only=True):
+    """How one worker's life ended; kept for `sttctl workers --history` and `sttctl why`."""
+
+    worker: str
+    pid: int
+    cause: str  # a key of `recycles`
+    decider: str  # who wanted it: "policy", "operator", "kernel", "itself"
+    rss_bytes: int | None  # at the end
+    peak_rss_bytes: int | None
+    jobs: int  # finished by it
+    leak_per_job: float | None  # bytes
+    age_s: float
+    kill_latency_s: float | None  # from the decision to the exit
+    replacement_latency_s: float | None  # from the exit to the next worker being ready
+    started_ns: int
+    ended_ns: int
+    detail: str = "{}"  # anything else, one JSON object

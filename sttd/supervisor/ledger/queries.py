@@ -1,0 +1,136 @@
+"""What can be asked of the ledger: plain functions on the store that change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sttd.core.jobs import FINAL, JobState
+from sttd.supervisor.ledger import rows
+from sttd.supervisor.ledger.store import Store
+from sttd.supervisor.records import Attempt, Counts, EventRow, JobRow, WorkerLife
+
+_SECOND = 1_000_000_000
+_NEWEST = (1 << 63) - 1  # no seq reaches it
+_SHORTEST_HALF = 4  # fewer characters of an id say nothing
+_LOOKED_THROUGH = 10_000  # latest jobs, for ids that end alike: no index serves that
+
+
+def counts(store: Store) -> Counts:
+    """Jobs by state, in constant time, and how long the earliest queued one has been so."""
+    tally: dict[str, int] = dict(store.rows("tally"))
+    oldest = store.row("oldest_queued")
+    waited_ns = 0 if oldest is None else max(0, store.now_wall_ns() - oldest[0])
+    return Counts(
+        queued=tally["queued"],
+        deferred=tally["deferred"],
+        running=tally["running"],
+        succeeded=tally["succeeded"],
+        failed=tally["failed"],
+        cancelled=tally["cancelled"],
+        oldest_queued_s=waited_ns / _SECOND,
+    )
+
+
+def job(store: Store, job: str) -> JobRow | None:
+    """The job of that id."""
+    row = store.row("job_by_id", id=job)
+    return None if row is None else rows.job_row(row)
+
+
+def job_by_key(store: Store, key: str) -> JobRow | None:
+    """The job that was submitted under that idempotency key."""
+    row = store.row("job_by_key", key=key)
+    return None if row is None else rows.job_row(row)
+
+
+def jobs(store: Store, state: JobState | None, limit: int, before: str | None) -> list[JobRow]:
+    """Newest first, from the one that arrived just before `before`."""
+    start = None if before is None else store.row("page_start", id=before)
+    seq = _NEWEST if start is None else start[0]
+    if state is None:
+        found = store.rows("jobs", before=seq, limit=limit)
+    elif state in FINAL:
+        found = store.rows("jobs_ended", state=state.value, before=seq, limit=limit)
+    else:
+        found = store.rows("jobs_open", state=state.value, before=seq, limit=limit)
+    return [rows.job_row(row) for row in found]
+
+
+def in_state(store: Store, state: JobState) -> list[JobRow]:
+    """All of them, oldest first; for claiming and running, which hold few.
+
+    Raises:
+        ValueError: the state is final: there may be a million.
+    """
+    if state in FINAL:
+        raise ValueError(f"{state} jobs are too many to be listed at once; ask for pages of jobs")
+    return [rows.job_row(row) for row in store.rows("all_open", state=state.value)]
+
+
+def undisposed(store: Store, limit: int) -> list[JobRow]:
+    """Finished jobs whose originals are still in the spool, longest waiting first."""
+    return [rows.job_row(row) for row in store.rows("undisposed", limit=limit)]
+
+
+def known(store: Store, jobs: Sequence[str]) -> set[str]:
+    """Those of the ids that are jobs."""
+    return {row[0] for row in store.rows("known", ids=rows.ids(jobs))}
+
+
+def similar(store: Store, job: str, limit: int) -> list[str]:
+    """Ids that begin or end like a mistyped or shortened one; at most `limit`."""
+    wanted = job.strip().lower()
+    half = max(_SHORTEST_HALF, len(wanted) // 2)
+    found: dict[str, None] = {}  # a set that keeps its order
+    for start in (wanted, wanted[:half]):
+        if len(start) >= _SHORTEST_HALF:
+            matches = store.rows("similar_start", start=start, limit=limit)
+            found |= dict.fromkeys(row[0] for row in matches)
+    if len(wanted) >= _SHORTEST_HALF and len(found) < limit:
+        matches = store.rows(
+            "similar_end", ending=wanted[-half:], latest=_LOOKED_THROUGH, limit=limit
+        )
+        found |= dict.fromkeys(row[0] for row in matches)
+    return list(found)[:limit]
+
+
+def attempts(store: Store, job: str) -> list[Attempt]:
+    """How the job's attempts ended, first to last."""
+    return [rows.attempt(row) for row in store.rows("attempts", job=job)]
+
+
+def timeline(store: Store, job: str) -> list[dict[str, Any]]:
+    """What was announced about the job, as people read it, first to last."""
+    return [rows.told(row) for row in store.rows("timeline", job=job)]
+
+
+def events(
+    store: Store,
+    since_ns: int,
+    limit: int,
+    *,
+    name: str | None,
+    job: str | None,
+    worker: str | None,
+) -> list[EventRow]:
+    """Events since then, first to last; the most selective filter chooses the index."""
+    scope = {"since": since_ns, "limit": limit}
+    if job is not None:
+        found = store.rows("events_by_job", job=job, name=name, worker=worker, **scope)
+    elif worker is not None:
+        found = store.rows("events_by_worker", worker=worker, name=name, **scope)
+    elif name is not None:
+        found = store.rows("events_by_name", name=name, **scope)
+    else:
+        found = store.rows("events_by_time", **scope)
+    return [rows.event(row) for row in found]
+
+
+def lives(store: Store, limit: int, *, worker: str | None) -> list[WorkerLife]:
+    """How workers ended, latest first."""
+    if worker is None:
+        found = store.rows("lives", limit=limit)
+    else:
+        found = store.rows("lives_of", worker=worker, limit=limit)
+    return [rows.life(row) for row in found]
