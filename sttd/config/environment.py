@@ -44,7 +44,7 @@ def read_environment(environ: Mapping[str, str]) -> tuple[dict[str, Given], list
             continue
         name = variable.removeprefix(PREFIX).replace("__", ".").lower()
         key = key_of(name)
-        if key is None:
+        if key is None or name.count(".") > 2:  # no key lies deeper
             warnings.append(_sets_nothing(variable))
             continue
         given[name] = Given(from_text(text, key.kind), f"environment {variable}")

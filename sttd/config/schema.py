@@ -70,7 +70,7 @@ TABLES = frozenset(name.rpartition(".")[0] for name in KEYS) | {FREE}
 
 def key_of(name: str) -> Key | None:
     """The key of that dotted name; None where there is none."""
-    if name.startswith(f"{FREE}.") and name.count(".") == FREE.count(".") + 1:
+    if name.startswith(f"{FREE}."):  # the rest is one name, dots and all
         return Key(None, msgspec.UNSET)
     return KEYS.get(name)
 
