@@ -166,7 +166,8 @@ class Client:
             if found and not unfinished:
                 return found
             if deadline is not None and time.monotonic() >= deadline:
-                raise WaitTimeout(f"{len(unfinished) or len(batch)} jobs are not finished", found)
+                left_over = len(unfinished) or len(batch)
+                raise WaitTimeout(f"{left_over} of {len(batch)} not finished", found)
 
     def cancel(self, job: str) -> views.JobView:
         """Cancel a job that waits or runs."""
@@ -219,7 +220,7 @@ class Client:
             if drain.state != "draining":
                 return drain
             if deadline is not None and time.monotonic() >= deadline:
-                raise WaitTimeout(f"{drain.running} jobs are still running")
+                raise WaitTimeout(f"{drain.running} jobs are still running", drain=drain)
 
     def resume(self) -> views.DrainView:
         """Undo `drain`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sttd.wire.views import JobView
+from sttd.wire.views import DrainView, JobView
 
 
 class SttdError(Exception):
@@ -32,8 +32,11 @@ class Refused(SttdError):  # noqa: N818 - likewise
 
 
 class WaitTimeout(SttdError):  # noqa: N818 - likewise
-    """The time is over; `jobs` are those waited for, as they were last seen."""
+    """The time is over; `jobs` or `drain` is what was waited for, as it was last seen."""
 
-    def __init__(self, message: str, jobs: Sequence[JobView] = ()) -> None:
+    def __init__(
+        self, message: str, jobs: Sequence[JobView] = (), drain: DrainView | None = None
+    ) -> None:
         super().__init__(message)
         self.jobs = tuple(jobs)
+        self.drain = drain

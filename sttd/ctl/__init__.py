@@ -1,1 +1,1 @@
-"""sttctl: speaks the wire protocol to a running daemon and shows what it says. Decides nothing."""
+"""sttctl: what an operator types. Speaks to the daemon through `sttd.client` alone."""

@@ -1,0 +1,122 @@
+"""Verbs about jobs that are there: jobs, show, wait, cancel, retry."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import click
+
+from sttd.client import WaitTimeout
+from sttd.ctl import human
+from sttd.ctl.session import (
+    Exit,
+    Session,
+    complain,
+    json_option,
+    pass_session,
+    print_json,
+)
+from sttd.wire.views import JobStateName, JobsView, JobView, RetriedView
+
+
+@click.command()
+@click.option("--state", metavar="S", help="Only those in this state.")
+@click.option("--limit", type=click.IntRange(1), default=50, metavar="N", show_default=True)
+@json_option
+@pass_session
+def jobs(session: Session, state: str | None, limit: int) -> None:
+    """List jobs, the newest first."""
+    found = session.client.jobs(state=_state(state), limit=limit)
+    _list(session, found)
+
+
+def _state(given: str | None) -> JobStateName | None:
+    known: tuple[JobStateName, ...] = get_args(JobStateName)
+    for name in known:
+        if name == given:
+            return name
+    if given is not None:
+        raise click.UsageError(f"{given!r} is no state of a job; those are {', '.join(known)}")
+    return None
+
+
+@click.command()
+@click.argument("job")
+@json_option
+@pass_session
+def show(session: Session, job: str) -> None:
+    """Show one job and what has happened to it."""
+    view = session.client.show(job)
+    if session.json:
+        print_json(view)
+        return
+    from sttd.ctl import views  # noqa: PLC0415 - rich is slow to import
+
+    views.job(view)
+
+
+@click.command()
+@click.argument("jobs", metavar="JOB...", nargs=-1, required=True)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), metavar="S", help="Wait no longer than that."
+)
+@json_option
+@pass_session
+def wait(session: Session, jobs: tuple[str, ...], timeout: float | None) -> int:
+    """Wait until all these jobs are finished; exit 1 unless all succeeded."""
+    try:
+        found = session.client.wait(jobs, timeout)
+    except WaitTimeout as error:
+        _list(session, error.jobs)
+        complain(str(error))
+        return Exit.TIMEOUT
+    _list(session, found)
+    return Exit.OK if all(job.state == "succeeded" for job in found) else Exit.REFUSED
+
+
+@click.command()
+@click.argument("job")
+@json_option
+@pass_session
+def cancel(session: Session, job: str) -> None:
+    """Cancel a job that waits or runs."""
+    view = session.client.cancel(job)
+    if session.json:
+        print_json(view)
+    else:
+        click.echo(f"{view.job} {view.state}")
+
+
+@click.command()
+@click.argument("job", required=False)
+@click.option("--all-failed", is_flag=True, help="Every job that has failed.")
+@json_option
+@pass_session
+def retry(session: Session, job: str | None, all_failed: bool) -> None:
+    """Put a failed or cancelled job back into the queue."""
+    if (job is None) != all_failed:
+        raise click.UsageError("either a JOB or --all-failed")
+    if job is not None:
+        _retried(session, session.client.retry(job))
+        return
+    number = session.client.retry_all_failed()
+    if session.json:
+        print_json(RetriedView(retried=number))
+    else:
+        click.echo(f"{human.count(number, 'job')} back in the queue")
+
+
+def _retried(session: Session, view: JobView) -> None:
+    if session.json:
+        print_json(view)
+    else:
+        click.echo(f"{view.job} {view.state}")
+
+
+def _list(session: Session, found: tuple[JobView, ...]) -> None:
+    if session.json:
+        print_json(JobsView(jobs=found))
+        return
+    from sttd.ctl import views  # noqa: PLC0415 - rich is slow to import
+
+    views.jobs(found)
