@@ -21,13 +21,7 @@ from sttd.supervisor.ledger.opening import open_store
 from sttd.supervisor.ledger.questions import Questions
 from sttd.supervisor.ledger.store import Store
 from sttd.supervisor.ledger.thread import LedgerThread
-from sttd.supervisor.records import (
-    Attempt,
-    EventRow,
-    JobRow,
-    NewJob,
-    WorkerLife,
-)
+from sttd.supervisor.records import Attempt, EventRow, JobRow, NewJob, WorkerLife
 
 _NOTES_KEPT = 10_000  # unwritten events; some megabytes when the disk is full for hours
 
@@ -150,6 +144,10 @@ class Ledger(Questions):
         """Queued -> running, attempt + 1, each under a new token; urgent first, then oldest."""
         return await self._ask(WRITE, moves.claim, limit)
 
+    async def rename_output(self, job: str) -> str:
+        """Reserve another output name for a running job; the old one is a stranger's."""
+        return await self._ask(Kind.WRITE, intake.rename_output, job)
+
     async def assigned(self, job: str, token: str, worker: str) -> None:
         """Note which worker got it; written with a later commit."""
         self._note([("assigned", {"job": job, "token": token, "worker": worker})])
@@ -158,6 +156,14 @@ class Ledger(Questions):
         """Note (job, token, position in seconds); only the latest is written, a little later."""
         if self._thread.open and self._buffer.add_progress(updates):
             self._thread.nudge()
+
+    async def rename_output(self, job: str) -> str:
+        """Reserve another output name for a running job, whose own is taken on the disk.
+
+        Raises:
+            LedgerError: the job is not running.
+        """
+        return await self._ask(WRITE, moves.rename_output, job)
 
     async def succeed(
         self,

@@ -242,6 +242,12 @@ ROLLBACK TO operation;
 -- name_used: is there a job that has reserved this output name?
 SELECT 1 FROM job WHERE out_name = :name;
 
+-- out_name: the one that a running job has reserved
+SELECT out_name FROM job WHERE id = :job AND state = 'running';
+
+-- rename_output: a stranger's file stands in its place
+UPDATE job SET out_name = :name WHERE id = :job AND state = 'running';
+
 -- stem_last: the highest number given for a name that was wished for before
 SELECT last FROM stem WHERE stem = :stem;
 
@@ -262,6 +268,9 @@ UPDATE job SET state = 'queued', queued_ns = :now WHERE id = :job AND state = 'c
 -- withdraw: it vanished before it was ours (claiming -> withdrawn); its output name is free again
 UPDATE job SET state = 'withdrawn', out_name = NULL, finished_ns = :now, disposed = 1
 WHERE id = :job AND state = 'claiming';
+
+-- rename_output: its name turned out to be taken by a stranger's file
+UPDATE job SET out_name = :out_name WHERE id = :job AND state = 'running';
 
 -- claim: the most urgent, then the oldest, each under a new token (queued -> running)
 UPDATE job SET state = 'running', attempt = attempt + 1, token = lower(hex(randomblob(16))),
@@ -405,24 +414,48 @@ FROM attempt AS a JOIN job ON job.seq = a.job WHERE job.id = :job ORDER BY a.seq
 -- timeline: what happened to one job
 SELECT at_ns, name, job, worker, fields FROM event WHERE job = :job ORDER BY at_ns, seq;
 
--- events_by_time: since then, first to last
+-- first_events_by_time: since then, first to last
 SELECT at_ns, name, job, worker, fields FROM event
-WHERE at_ns >= :since ORDER BY at_ns, seq LIMIT :limit;
-
--- events_by_name: one kind of event
-SELECT at_ns, name, job, worker, fields FROM event
-WHERE name = :name AND at_ns >= :since ORDER BY at_ns, seq LIMIT :limit;
-
--- events_by_job: of one job, all or one kind, on all workers or on one
-SELECT at_ns, name, job, worker, fields FROM event
-WHERE job = :job AND at_ns >= :since AND (:name IS NULL OR name = :name)
-  AND (:worker IS NULL OR worker = :worker)
+WHERE at_ns >= :since
 ORDER BY at_ns, seq LIMIT :limit;
 
--- events_by_worker: of one worker, all or one kind
+-- first_events_by_name: one kind of event, since then
 SELECT at_ns, name, job, worker, fields FROM event
-WHERE worker = :worker AND at_ns >= :since AND (:name IS NULL OR name = :name)
+WHERE name = :name AND at_ns >= :since
 ORDER BY at_ns, seq LIMIT :limit;
+
+-- first_events_by_job: of one job since then, all or one kind, on all workers or on one
+SELECT at_ns, name, job, worker, fields FROM event
+WHERE job = :job AND at_ns >= :since
+  AND (:name IS NULL OR name = :name) AND (:worker IS NULL OR worker = :worker)
+ORDER BY at_ns, seq LIMIT :limit;
+
+-- first_events_by_worker: of one worker since then, all or one kind
+SELECT at_ns, name, job, worker, fields FROM event
+WHERE worker = :worker AND at_ns >= :since
+  AND (:name IS NULL OR name = :name)
+ORDER BY at_ns, seq LIMIT :limit;
+
+-- last_events_by_time: the latest, last to first
+SELECT at_ns, name, job, worker, fields FROM event
+ORDER BY at_ns DESC, seq DESC LIMIT :limit;
+
+-- last_events_by_name: the latest of one kind
+SELECT at_ns, name, job, worker, fields FROM event
+WHERE name = :name
+ORDER BY at_ns DESC, seq DESC LIMIT :limit;
+
+-- last_events_by_job: the latest of one job, all or one kind, on all workers or on one
+SELECT at_ns, name, job, worker, fields FROM event
+WHERE job = :job
+  AND (:name IS NULL OR name = :name) AND (:worker IS NULL OR worker = :worker)
+ORDER BY at_ns DESC, seq DESC LIMIT :limit;
+
+-- last_events_by_worker: the latest of one worker, all or one kind
+SELECT at_ns, name, job, worker, fields FROM event
+WHERE worker = :worker
+  AND (:name IS NULL OR name = :name)
+ORDER BY at_ns DESC, seq DESC LIMIT :limit;
 
 -- lives: of all workers, latest first
 SELECT worker, pid, cause, decider, rss_bytes, peak_rss_bytes, jobs, leak_per_job, age_s,

@@ -6,10 +6,13 @@ that is not allowed, or comes late under an old token, changes nothing and says 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from sttd.core.jobs import Job, JobState
 from sttd.supervisor.ledger import rows
+from sttd.supervisor.ledger.errors import LedgerError
+from sttd.supervisor.ledger.names import reserve_another
 from sttd.supervisor.ledger.store import Store
 from sttd.supervisor.records import Attempt, printable
 
@@ -23,6 +26,20 @@ def claim(store: Store, limit: int) -> list[Job]:
     found = store.rows("claim", limit=limit, now=store.now_wall_ns())
     found.sort(key=lambda row: (-row[0], row[1]))  # RETURNING keeps no order
     return [rows.claimed(row) for row in found]
+
+
+def rename_output(store: Store, job: str) -> str:
+    """Reserve another output name for a running job; the new name.
+
+    Raises:
+        LedgerError: the job is not running.
+    """
+    row = store.row("out_name", job=job)
+    if row is None:
+        raise LedgerError(f"{store.path}: job {job} is not running; its outputs keep their name")
+    name = reserve_another(store, row[0], store.now_wall_ns())
+    store.run("rename_output", job=job, name=name)
+    return os.fsdecode(name)
 
 
 def succeed(
@@ -146,7 +163,7 @@ def _add_attempt(store: Store, job: str, attempt: Attempt | None) -> None:
         worker=attempt.worker,
         code=attempt.code,
         message=printable(attempt.message),
-        at_ns=attempt.at_ns,
+        at_ns=attempt.at_ns or store.now_wall_ns(),  # the core, which has no clock, says 0
         segments=attempt.segments,
         duration_s=attempt.duration_s,
     )

@@ -33,13 +33,25 @@ def numbered(stem: bytes, number: int) -> bytes:
 def reserve(store: Store, stem: str, now_ns: int) -> bytes:
     """A name beneath outbox/ that no job has and that is not taken on the disk."""
     plain = numbered(os.fsencode(stem), 1)
-    if _free(store, plain):
-        return plain
-    remembered = store.row("stem_last", stem=plain)
+    return plain if _free(store, plain) else _next(store, plain, now_ns)
+
+
+def reserve_another(store: Store, name: bytes, now_ns: int) -> bytes:
+    """The next name after `name`, which proved to be taken: meeting-3 after meeting-2."""
+    stem, _, ending = name.rpartition(b"-")
+    if stem and ending.isdigit():
+        remembered = store.row("stem_last", stem=stem)
+        if remembered is not None and int(ending) <= int(remembered[0]):
+            return _next(store, stem, now_ns)  # the ending was given here, not wished for
+    return _next(store, name, now_ns)
+
+
+def _next(store: Store, stem: bytes, now_ns: int) -> bytes:
+    remembered = store.row("stem_last", stem=stem)
     number = int(remembered[0]) + 1 if remembered else 2
-    while not _free(store, name := numbered(plain, number)):
+    while not _free(store, name := numbered(stem, number)):
         number += 1
-    store.run("stem_note", stem=plain, last=number, now=now_ns)
+    store.run("stem_note", stem=stem, last=number, now=now_ns)
     return name
 
 

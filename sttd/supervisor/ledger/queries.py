@@ -7,7 +7,7 @@ from typing import Any
 
 from sttd.core.jobs import FINAL, JobState
 from sttd.supervisor.ledger import rows
-from sttd.supervisor.ledger.store import Store
+from sttd.supervisor.ledger.store import Store, Value
 from sttd.supervisor.records import Attempt, Counts, EventRow, JobRow, WorkerLife
 
 _SECOND = 1_000_000_000
@@ -107,23 +107,34 @@ def timeline(store: Store, job: str) -> list[dict[str, Any]]:
 
 def events(
     store: Store,
-    since_ns: int,
+    since_ns: int | None,
     limit: int,
     *,
     name: str | None,
     job: str | None,
     worker: str | None,
 ) -> list[EventRow]:
-    """Events since then, first to last; the most selective filter chooses the index."""
-    scope = {"since": since_ns, "limit": limit}
+    """The first `limit` events since then, or the last of all; in the order of time.
+
+    The most selective filter chooses the index.
+    """
+    filters: dict[str, Value] = {"limit": limit}
     if job is not None:
-        found = store.rows("events_by_job", job=job, name=name, worker=worker, **scope)
+        scope = "by_job"
+        filters |= {"job": job, "name": name, "worker": worker}
     elif worker is not None:
-        found = store.rows("events_by_worker", worker=worker, name=name, **scope)
+        scope = "by_worker"
+        filters |= {"worker": worker, "name": name}
     elif name is not None:
-        found = store.rows("events_by_name", name=name, **scope)
+        scope = "by_name"
+        filters |= {"name": name}
     else:
-        found = store.rows("events_by_time", **scope)
+        scope = "by_time"
+    if since_ns is None:
+        found = store.rows(f"last_events_{scope}", **filters)
+        found.reverse()
+    else:
+        found = store.rows(f"first_events_{scope}", since=since_ns, **filters)
     return [rows.event(row) for row in found]
 
 

@@ -72,13 +72,16 @@ class Questions:
 
     async def events(
         self,
-        since_ns: int,
+        since_ns: int | None,
         limit: int,
         name: str | None = None,
         job: str | None = None,
         worker: str | None = None,
     ) -> list[EventRow]:
-        """Events since that time on the wall, first to last."""
+        """The first `limit` events since that time on the wall; None: the last of all.
+
+        Always in the order of time; `name` is one whole name of the catalogue.
+        """
         return await self._ask(
             READ_NOTES, queries.events, since_ns, limit, name=name, job=job, worker=worker
         )

@@ -168,7 +168,7 @@ def attempt(row: Row) -> Attempt:
 
 
 def event(row: Row) -> EventRow:
-    """A row of the queries `events_by_…` and `timeline`."""
+    """A row of the queries `first_events_…` and `last_events_…`."""
     at_ns, name, job, worker, fields = row
     return EventRow(at_ns=at_ns, name=name, job=job, worker=worker, fields_json=fields)
 
