@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import assert_never
+from typing import Literal, assert_never
 
 import msgspec
 
@@ -65,7 +65,7 @@ class Supervision:
         self._exited = False
 
     @property
-    def state(self) -> str:
+    def state(self) -> Literal["running", "draining", "drained", "degraded"]:
         """`daemon.state` of the contract."""
         if self.mode is Mode.RUNNING:
             return "degraded" if self.troubles else "running"

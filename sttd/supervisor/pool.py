@@ -169,10 +169,8 @@ class Pool:
                 return  # its worker is already gone; it sees end of file and follows
             worker.decoder = Child(news.pid, lambda _code, _number: self._decoder_gone(worker))
             return
-        if worker is None:
-            return
-        worker.child = Child(news.pid, lambda code, number: self._gone(worker, code, number))
-        self._listener.worker_forked(worker.name, news.pid)
+        if worker is not None:
+            self._hold(worker, news.pid)
 
     def fork_failed(self, _template: Template, news: ForkFailed) -> None:
         """No child came of it."""
@@ -220,9 +218,14 @@ class Pool:
             worker.link.close()  # not yet introduced: end of file is its death
 
     def _heard(self, worker: Worker, news: FromWorker) -> None:
-        if isinstance(news, Ready) and news.generation != worker.generation:
-            return
+        if isinstance(news, Ready):
+            self._hold(worker, news.pid)  # its own word may come before the template's
         self._listener.worker_said(worker.name, news)
+
+    def _hold(self, worker: Worker, pid: int) -> None:
+        if worker.child is None:
+            worker.child = Child(pid, lambda code, number: self._gone(worker, code, number))
+            self._listener.worker_forked(worker.name, pid)
 
     def _ended(self, worker: Worker, why: str) -> None:
         """End of file on its socket: it is dead or dying; whoever lingers is killed."""

@@ -1,0 +1,100 @@
+"""The command line of `sttd`: run the daemon, check a configuration, transcribe files once.
+
+Parses and dispatches; each command imports what it needs when it runs, so that `--help` and a
+wrong option cost nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from sttd import __version__
+
+CONFIG = click.option(
+    "-c",
+    "--config",
+    type=click.Path(dir_okay=False),
+    default=None,
+    help="Configuration file; else $STTD_CONFIG, else /etc/sttd/sttd.toml, else defaults.",
+)
+EX_CONFIG = 2
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@CONFIG
+@click.version_option(__version__, prog_name="sttd")
+@click.pass_context
+def main(context: click.Context, config: str | None) -> None:
+    """Turn recordings into transcripts. Without a command: run the daemon in the foreground."""
+    context.obj = config
+    if context.invoked_subcommand is not None:
+        return
+    from sttd.supervisor.main import serve  # noqa: PLC0415 (see the docstring)
+
+    sys.exit(serve(_load(config), config))
+
+
+@main.command("check-config")
+@CONFIG
+@click.pass_context
+def check_config(context: click.Context, config: str | None) -> None:
+    """Validate the configuration and say what is wrong with it, key by key."""
+    from sttd.config.checking import check  # noqa: PLC0415
+
+    problems = check(config or context.obj)
+    for problem in problems:
+        click.echo(str(problem), err=True)
+    if any(problem.is_error for problem in problems):
+        sys.exit(EX_CONFIG)
+    click.echo("the configuration is valid")
+
+
+@main.command("run-once")
+@CONFIG
+@click.option(
+    "--in-process", is_flag=True, help="Run the engine here, without workers (debugging)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the whole transcripts as JSON.")
+@click.argument("audio", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.pass_context
+def run_once(
+    context: click.Context,
+    config: str | None,
+    audio: tuple[Path, ...],
+    *,
+    in_process: bool,
+    as_json: bool,
+) -> None:
+    """Transcribe the files given through the same pool; no daemon is needed."""
+    from sttd.supervisor import once  # noqa: PLC0415
+
+    settings = _load(config or context.obj)
+    if in_process:
+        from sttd.worker.inprocess import transcribe_here  # noqa: PLC0415
+
+        sys.exit(transcribe_here(settings, audio, as_json=as_json))
+    sys.exit(once.transcribe(settings, audio, as_json=as_json))
+
+
+@main.command("check-engine")
+@CONFIG
+@click.pass_context
+def check_engine(context: click.Context, config: str | None) -> None:
+    """Connect, authenticate and transcribe two seconds of silence; say what is wrong if it fails."""
+    from sttd.worker.checkup import check_up  # noqa: PLC0415
+
+    sys.exit(check_up(_load(config or context.obj)))
+
+
+def _load(config: str | None):  # type: ignore[no-untyped-def]  # noqa: ANN202 (Settings is not imported here)
+    from sttd.config import ConfigError, load  # noqa: PLC0415
+
+    try:
+        return load(config)
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(f"sttd: {problem}", err=True)
+        sys.exit(EX_CONFIG)

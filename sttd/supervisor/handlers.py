@@ -1,0 +1,335 @@
+"""Requests to replies: what each verb of the control socket means to the daemon.
+
+Asks the ledger and the core, feeds the core events; decides nothing that the core should. Who may
+ask what was settled before (`control`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import os
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from sttd import __version__
+from sttd.core import events as on
+from sttd.core.jobs import FINAL, JobState
+from sttd.core.supervision import Mode
+from sttd.log import Record
+from sttd.supervisor import views as shape
+from sttd.supervisor.access import Peer
+from sttd.supervisor.control import Answer
+from sttd.supervisor.downloads import read_output
+from sttd.supervisor.intake import Intake
+from sttd.supervisor.ledger import Ledger
+from sttd.supervisor.loop import Loop
+from sttd.supervisor.machine import resident_bytes
+from sttd.supervisor.records import EventRow, JobRow, printable
+from sttd.supervisor.settling import Settling
+from sttd.wire import replies as answer
+from sttd.wire import requests as ask
+from sttd.wire import views
+from sttd.wire.codes import Code
+
+POLL_S = 0.05  # how often Wait looks again when nothing rang
+RETRY_BATCH = 500
+
+
+class Bell:
+    """Rings for everybody who waits. Take a ticket first, look, then wait on the ticket."""
+
+    def __init__(self) -> None:
+        self._tickets: list[asyncio.Future[None]] = []
+
+    def ticket(self) -> asyncio.Future[None]:
+        """Resolved at the next ring."""
+        ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tickets.append(ticket)
+        return ticket
+
+    def ring(self) -> None:
+        """Wake all who hold a ticket."""
+        tickets, self._tickets = self._tickets, []
+        for ticket in tickets:
+            if not ticket.done():
+                ticket.set_result(None)
+
+    async def wait(self, ticket: asyncio.Future[None], timeout_s: float) -> None:
+        """Until it rings or the time is over."""
+        try:
+            await asyncio.wait_for(ticket, timeout_s)
+        except TimeoutError:
+            if ticket in self._tickets:
+                self._tickets.remove(ticket)
+
+
+class Handlers:
+    """One object for the daemon's life; `handle` is what the control socket calls."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        ledger: Ledger,
+        intake: Intake,
+        settling: Settling,
+        reload: Callable[[], Awaitable[answer.Reply]],
+    ) -> None:
+        self._loop = loop
+        self._ledger = ledger
+        self._settling = settling
+        self._reload = reload
+        self._started = time.monotonic()
+        self._bell = Bell()
+        self._verbs: dict[type[msgspec.Struct], Callable[..., Awaitable[Answer]]] = {
+            ask.Status: self._status,
+            ask.Drain: self._drain,
+            ask.WaitDrained: self._wait_drained,
+            ask.Resume: self._resume,
+            ask.Jobs: self._jobs,
+            ask.Show: self._show,
+            ask.Wait: self._wait,
+            ask.Cancel: self._cancel,
+            ask.Retry: self._retry,
+            ask.Workers: self._workers,
+            ask.Recycle: self._recycle,
+            ask.Scale: self._scale,
+            ask.Reload: self._reload_config,
+            ask.Events: self._events,
+            ask.Version: self._version,
+            ask.Fetch: self._fetch,
+            ask.SubmitPath: intake.by_path,
+            ask.SubmitUrl: intake.by_url,
+        }
+
+    async def handle(self, request: ask.Request, peer: Peer) -> Answer:
+        """The answer to one request."""
+        return await self._verbs[type(request)](request, peer)
+
+    def rang(self, event: str, _record: Record) -> None:
+        """Something was announced: whoever waits looks again."""
+        if event.startswith(("job.", "daemon.")):
+            self._bell.ring()
+
+    # -- the whole -----------------------------------------------------------------------------
+    async def _status(self, _request: ask.Status, _peer: Peer) -> answer.Reply:
+        core, loop = self._loop.core, self._loop
+        counts = await self._ledger.counts()
+        status = views.StatusView(
+            daemon=views.DaemonView(
+                pid=os.getpid(),
+                version=__version__,
+                state=core.state,
+                uptime_s=round(time.monotonic() - self._started, 3),
+                rss_bytes=resident_bytes(),
+                reasons=tuple(core.troubles.values()),
+            ),
+            pool=views.PoolView(configured=core.staff.target, workers=self._worker_views()),
+            queue=shape.queue_view(counts),
+            recycles=shape.recycles_view(core),
+            engine=views.EngineView(
+                name=loop.engine[0] or loop.settings.engine.name,
+                state=core.health.state.value,
+                detail=core.health.detail,
+            ),
+        )
+        return answer.Status(status)
+
+    def _worker_views(self) -> tuple[views.WorkerView, ...]:
+        now = asyncio.get_running_loop().time()
+        sampling = self._loop.sampling
+        return tuple(
+            shape.worker_view(worker, now, sampling.pss_bytes(worker.id))
+            for worker in self._loop.core.staff.workers.values()
+        )
+
+    def _drain_view(self) -> answer.Reply:
+        core = self._loop.core
+        running = core.staff.busy() + len(core.work.publishing)
+        return answer.Drained(
+            views.DrainView(state=core.state, running=running)  # type: ignore[arg-type]  # as above
+        )
+
+    async def _drain(self, _request: ask.Drain, _peer: Peer) -> answer.Reply:
+        self._loop.feed(on.DrainRequested())
+        return self._drain_view()
+
+    async def _wait_drained(self, request: ask.WaitDrained, _peer: Peer) -> answer.Reply:
+        core = self._loop.core
+        await self._until(
+            lambda: core.mode is Mode.RUNNING or core.work.at_rest(), request.timeout_s
+        )
+        return self._drain_view()
+
+    async def _resume(self, _request: ask.Resume, _peer: Peer) -> answer.Reply:
+        self._loop.feed(on.ResumeRequested())
+        return self._drain_view()
+
+    async def _version(self, _request: ask.Version, _peer: Peer) -> answer.Reply:
+        endpoint = self._loop.settings.control.events
+        return answer.Version(
+            views.VersionView(version=__version__, protocol=ask.PROTOCOL, events_endpoint=endpoint)
+        )
+
+    async def _reload_config(self, _request: ask.Reload, _peer: Peer) -> answer.Reply:
+        return await self._reload()
+
+    async def _events(self, request: ask.Events, _peer: Peer) -> answer.Reply:
+        rows: list[EventRow] = []
+        for name in request.events or (None,):
+            rows += await self._ledger.events(
+                _nanoseconds(request.since), request.limit, name, request.job, request.worker
+            )
+        rows.sort(key=lambda row: row.at_ns)
+        kept = rows[-request.limit :] if request.since is None else rows[: request.limit]
+        return answer.Events(views.EventsView(events=tuple(shape.event_view(r) for r in kept)))
+
+    # -- workers -------------------------------------------------------------------------------
+    async def _workers(self, _request: ask.Workers, _peer: Peer) -> answer.Reply:
+        return answer.Workers(views.WorkersView(workers=self._worker_views()))
+
+    async def _recycle(self, request: ask.Recycle, _peer: Peer) -> answer.Reply:
+        workers = self._loop.core.staff.workers
+        if request.worker is not None and request.worker not in workers:
+            hint = f"workers are {', '.join(workers)}" if workers else "there are no workers now"
+            return answer.Error.of(Code.UNKNOWN_WORKER, f"no worker {request.worker}", hint)
+        told = tuple(workers) if request.worker is None else (request.worker,)
+        self._loop.feed(on.RecycleRequested(request.worker))
+        return answer.Recycling(views.RecycleView(workers=told))
+
+    async def _scale(self, request: ask.Scale, _peer: Peer) -> answer.Reply:
+        previous = self._loop.core.staff.target
+        self._loop.feed(on.ScaleRequested(request.workers))
+        return answer.Scaled(views.ScaleView(configured=request.workers, previous=previous))
+
+    # -- jobs ----------------------------------------------------------------------------------
+    async def _jobs(self, request: ask.Jobs, _peer: Peer) -> answer.Reply:
+        state = JobState(request.state) if request.state else None
+        rows = await self._ledger.jobs(state, request.limit, request.before)
+        jobs = tuple(shape.job_view(row, self._loop.core) for row in rows)
+        return answer.Jobs(views.JobsView(jobs=jobs))
+
+    async def _show(self, request: ask.Show, _peer: Peer) -> answer.Reply:
+        row = await self._ledger.job(request.job)
+        if row is None:
+            return await self._unknown(request.job)
+        timeline = await self._ledger.timeline(request.job)
+        job = msgspec.structs.asdict(shape.job_view(row, self._loop.core))
+        return answer.Detail(views.JobDetailView(**job, timeline=tuple(timeline)))
+
+    async def _wait(self, request: ask.Wait, _peer: Peer) -> answer.Reply:
+        deadline = asyncio.get_running_loop().time() + request.timeout_s
+        rows: dict[str, JobRow] = {}
+        while True:
+            ticket = self._bell.ticket()
+            for job in request.jobs:
+                if job in rows and rows[job].state in FINAL:
+                    continue
+                row = await self._ledger.job(job)
+                if row is None:
+                    return await self._unknown(job)
+                rows[job] = row
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0 or all(row.state in FINAL for row in rows.values()):
+                jobs = tuple(shape.job_view(rows[job], self._loop.core) for job in request.jobs)
+                return answer.Jobs(views.JobsView(jobs=jobs))
+            await self._bell.wait(ticket, left)
+
+    async def _cancel(self, request: ask.Cancel, _peer: Peer) -> answer.Reply:
+        row = await self._ledger.job(request.job)
+        if row is None:
+            return await self._unknown(request.job)
+        if row.state is JobState.RUNNING:
+            self._loop.feed(on.CancelRequested(row.id))
+            await self._until_final(row.id, self._loop.settings.recycle.grace + 5.0)
+        elif await self._ledger.cancel(row.id, None) is not None:
+            self._loop.log.event("job.cancelled", job=row.id, source=row.name)
+            await self._settling.dispose(row.id)
+        after = await self._ledger.job(row.id)
+        if after is None or after.state is not JobState.CANCELLED:
+            state = row.state if after is None else after.state
+            return answer.Error.of(
+                Code.WRONG_STATE, f"job {row.id} is {state.value}", "only waiting or running jobs"
+            )
+        return answer.OneJob(shape.job_view(after))
+
+    async def _retry(self, request: ask.Retry, _peer: Peer) -> answer.Reply:
+        if request.job is None:
+            return answer.Retried(views.RetriedView(retried=await self._retry_all()))
+        row = await self._ledger.job(request.job)
+        if row is None:
+            return await self._unknown(request.job)
+        if row.state not in (JobState.FAILED, JobState.CANCELLED):
+            message = f"job {row.id} is {row.state.value}"
+            return answer.Error.of(Code.WRONG_STATE, message, "only failed or cancelled jobs")
+        if not await self._retry_one(row):
+            message = f"the original of job {row.id} is gone from {row.original}"
+            return answer.Error.of(Code.WRONG_STATE, message, "submit the recording again")
+        after = await self._ledger.job(row.id)
+        return answer.OneJob(shape.job_view(after or row))
+
+    async def _retry_all(self) -> int:
+        count, before = 0, None
+        while rows := await self._ledger.jobs(JobState.FAILED, RETRY_BATCH, before):
+            for row in rows:
+                count += await self._retry_one(row)
+            before = rows[-1].id
+        return count
+
+    async def _retry_one(self, row: JobRow) -> bool:
+        await self._settling.dispose(row.id)  # one that is still on its way there
+        fresh = await self._ledger.job(row.id)
+        if fresh is None or not await self._settling.reclaim(fresh):
+            return False
+        if not await self._ledger.retry(row.id):
+            return False
+        self._loop.log.event(
+            "job.requeued",
+            job=row.id,
+            source=row.name,
+            attempt=row.attempt,
+            worker=None,
+            code="retry",
+            message="asked by an operator",
+            delay_s=0.0,
+        )
+        self._loop.feed(on.JobsWaiting())
+        return True
+
+    # -- outputs -------------------------------------------------------------------------------
+    async def _fetch(self, request: ask.Fetch, _peer: Peer) -> Answer:
+        row = await self._ledger.job(request.job)
+        if row is None:
+            return await self._unknown(request.job)
+        for output in row.outputs:
+            if printable(output) == request.output:
+                outbox = self._loop.settings.outbox_dir
+                return await read_output(outbox, output, request.offset)
+        return answer.Error.of(Code.UNKNOWN_OUTPUT, f"job {row.id} has no output {request.output}")
+
+    # -- helpers -------------------------------------------------------------------------------
+    async def _unknown(self, job: str) -> answer.Reply:
+        near = await self._ledger.similar(job)
+        hint = f"did you mean {', '.join(near)}?" if near else "sttctl jobs lists them"
+        return answer.Error.of(Code.UNKNOWN_JOB, f"no job {job}", hint)
+
+    async def _until_final(self, job: str, timeout_s: float) -> None:
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while (left := deadline - asyncio.get_running_loop().time()) > 0:
+            ticket = self._bell.ticket()
+            row = await self._ledger.job(job)
+            if row is None or row.state in FINAL:
+                return
+            await self._bell.wait(ticket, left)
+
+    async def _until(self, true: Callable[[], bool], timeout_s: float) -> None:
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while not true() and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            await self._bell.wait(self._bell.ticket(), min(left, POLL_S))
+
+
+def _nanoseconds(instant: str | None) -> int:
+    """UTC as 2026-01-31T12:00:00.000Z to nanoseconds since 1970; the beginning for None."""
+    return int(dt.datetime.fromisoformat(instant).timestamp() * 1e9) if instant else 0

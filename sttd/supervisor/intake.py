@@ -1,0 +1,101 @@
+"""Submissions over the control socket, as the socket and the uploads need them: replies.
+
+Shapes answers; what a submission is and how it becomes durable is `submissions`' business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from pathlib import Path, PurePath
+
+import msgspec
+
+from sttd.supervisor import views as shape
+from sttd.supervisor.access import Peer
+from sttd.supervisor.arrivals import Arrivals, QueueFullError, RefusedError
+from sttd.supervisor.durable import StorageFull
+from sttd.supervisor.ledger import LedgerFull
+from sttd.supervisor.records import JobRow
+from sttd.wire import options as job_options
+from sttd.wire import replies as answer
+from sttd.wire import requests as ask
+from sttd.wire import views
+from sttd.wire.codes import Code
+
+
+class Intake:
+    """One for the daemon's life."""
+
+    def __init__(self, arrivals: Arrivals) -> None:
+        self._arrivals = arrivals
+
+    async def admit(self, request: ask.SubmitOpen, _peer: Peer) -> answer.Reply | None:
+        """Before the bytes come: bad options, a known key, a full queue; None: go on."""
+        try:
+            job_options.convert(request.options)
+            known = await self._arrivals.admit(request.key)
+        except (job_options.OptionsError, QueueFullError) as error:
+            return _refusal(error)
+        return None if known is None else _submitted(known, duplicate=True)
+
+    async def accept(self, path: Path, request: ask.SubmitOpen, peer: Peer) -> answer.Reply:
+        """The bytes are there: make a job of them."""
+        return await _answered(
+            self._arrivals.accept_upload(
+                path,
+                name=PurePath(request.name).name or "unnamed",
+                options=msgspec.json.encode(request.options).decode(),
+                priority=request.priority,
+                key=request.key,
+                uid=peer.uid,
+            )
+        )
+
+    async def by_path(self, request: ask.SubmitPath, peer: Peer) -> answer.Reply:
+        """A file on this machine."""
+        return await _answered(
+            self._arrivals.accept_path(
+                Path(request.path),
+                options=msgspec.json.encode(request.options).decode(),
+                priority=request.priority,
+                key=request.key,
+                uid=peer.uid,
+            )
+        )
+
+    async def by_url(self, _request: ask.SubmitUrl, _peer: Peer) -> answer.Reply:
+        """A recording to be fetched."""
+        return answer.Error.of(
+            Code.DISABLED, "jobs by URL are not enabled", "download it and submit the file"
+        )
+
+
+async def _answered(accepted: Awaitable[tuple[JobRow, bool]]) -> answer.Reply:
+    try:
+        row, duplicate = await accepted
+    except (
+        job_options.OptionsError,
+        QueueFullError,
+        RefusedError,
+        StorageFull,
+        LedgerFull,
+    ) as error:
+        return _refusal(error)
+    return _submitted(row, duplicate=duplicate)
+
+
+def _submitted(row: JobRow, *, duplicate: bool) -> answer.Reply:
+    job = msgspec.structs.asdict(shape.job_view(row))
+    return answer.Submitted(views.SubmittedView(**job, duplicate=duplicate))
+
+
+def _refusal(error: Exception) -> answer.Reply:
+    match error:
+        case job_options.OptionsError():
+            return answer.Error.of(Code.BAD_OPTIONS, str(error), "see docs/protocol.md")
+        case RefusedError():
+            return answer.Error.of(Code.NOT_ALLOWED, str(error), "send the bytes instead")
+        case QueueFullError():
+            return answer.Error.of(Code.QUEUE_FULL, str(error), "wait, or raise limits.max_queued")
+        case _:
+            return answer.Error.of(Code.ENVIRONMENT, str(error), "make room on the disk")

@@ -1,0 +1,444 @@
+"""The shell around the core: the world becomes events, commands become deeds. Almost no `if`.
+
+The only module that sees both `core.supervision` and the adapters. It decides nothing; where it
+branches, it is on what kind of thing happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections import deque
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from sttd.config import Settings
+from sttd.core import commands as do
+from sttd.core import events as on
+from sttd.core.jobs import Job
+from sttd.core.retry import FailureKind
+from sttd.core.supervision import Policies, Supervision
+from sttd.log import Log
+from sttd.supervisor.ledger import Ledger, LedgerError
+from sttd.supervisor.machine import memory_room
+from sttd.supervisor.pool import Pool
+from sttd.supervisor.records import Attempt
+from sttd.supervisor.sampling import Sampling
+from sttd.supervisor.settling import Settling
+from sttd.supervisor.spool import Spool
+from sttd.wire import messages as say
+
+TICK_S = 0.1
+ROOM_EVERY_S = 1.0
+PROGRESS_EVERY_S = 1.0
+
+
+class Loop:
+    """Runs the daemon's mind. `on_fatal(why)` is called when the daemon cannot go on."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        policies: Policies,
+        *,
+        ledger: Ledger,
+        spool: Spool,
+        settling: Settling,
+        log: Log,
+        on_fatal: Callable[[Exception], None],
+    ) -> None:
+        self.settings = settings
+        self.core = Supervision(policies, lambda most: random.randint(0, most))  # noqa: S311
+        self.engine = ("", "")  # name and version, once a template told them
+        self.broken = asyncio.Event()  # the first template could not load the engine
+        self.broken_why = ""
+        self.finished = asyncio.Event()
+        self.log = log
+        self._ledger = ledger
+        self._spool = spool
+        self._settling = settling
+        self._on_fatal = on_fatal
+        self._now = asyncio.get_running_loop().time
+        self._events: deque[on.Event] = deque()
+        self._feeding = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._results: dict[str, say.Done] = {}
+        self._positions: dict[str, tuple[str, float]] = {}
+        self._wake_at = 0.0
+        self._room_at = 0.0
+        self._told_at = 0.0
+        self.pool = Pool(self._engine_order, self)
+        self.sampling = Sampling(self._sampled, policies.recycle)
+
+    # -- events in, commands out -----------------------------------------------------------------
+    def feed(self, event: on.Event) -> None:
+        """Let the core handle one event and carry out what it says, in order."""
+        self._events.append(event)
+        if self._feeding:
+            return
+        self._feeding = True
+        try:
+            while self._events:
+                for command in self.core.handle(self._events.popleft(), self._now()):
+                    self._do(command)
+        finally:
+            self._feeding = False
+
+    async def run(self) -> None:
+        """Tick until the core says that everything is settled and every deed is done."""
+        while not self.finished.is_set():
+            self._tick()
+            try:
+                await asyncio.wait_for(self.finished.wait(), TICK_S)
+            except TimeoutError:
+                continue
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        self.sampling.close()
+        await self.pool.close()
+
+    def _tick(self) -> None:
+        now = self._now()
+        if now >= self._room_at:
+            self._room_at = now + ROOM_EVERY_S
+            self.feed(memory_room(self.settings.pool.memory_budget))
+        if now >= self._told_at and self._positions:
+            self._told_at = now + PROGRESS_EVERY_S
+            told, self._positions = self._positions, {}
+            self._later(self._ledger.progress([(j, t, p) for j, (t, p) in told.items()]))
+        if now >= self._wake_at:
+            self._wake_at = now + 3600.0
+            self._later(self._wake())
+        self.feed(on.Tick())
+
+    async def _wake(self) -> None:
+        woken, next_s = await self._ledger.wake()
+        self._wake_at = min(self._wake_at, self._now() + (3600.0 if next_s is None else next_s))
+        if woken:
+            self.feed(on.JobsWaiting())
+
+    # -- deeds -----------------------------------------------------------------------------------
+    def _do(self, command: do.Command) -> None:
+        match command:
+            case do.Announce(name, fields):
+                self.log.event(name, **fields)
+            case do.StartTemplate(epoch, renew):
+                self.log.event("template.started", epoch=epoch)
+                self.pool.start_templates(epoch, renew=renew)
+            case do.Fork(worker, generation):
+                self.pool.fork(worker, generation)
+            case do.Leave(worker):
+                self.pool.terminate(worker)
+            case do.Kill(worker):
+                self.pool.kill(worker)
+            case do.Claim(limit):
+                self._later(self._claim(limit))
+            case do.Assign(worker, job):
+                self._assign(worker, job)
+            case do.Publish(job, worker):
+                self._later(self._publish(job, worker))
+            case do.Requeue():
+                self._later(self._requeue(command))
+            case do.GiveUp():
+                self._later(self._give_up(command))
+            case do.Cancelled(job):
+                self._later(self._cancel(job))
+            case do.Exit():
+                self.finished.set()
+
+    def _later(self, deed: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(deed)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            self._on_fatal(error)
+
+    async def _claim(self, limit: int) -> None:
+        try:
+            jobs = await self._ledger.claim(limit)
+        except LedgerError as error:
+            self.feed(on.ClaimFailed(str(error)))
+        else:
+            self.feed(on.Claimed(tuple(jobs)))
+
+    def _assign(self, worker: str, job: Job) -> None:
+        settings = self.settings
+        staging = settings.outbox_dir / ".tmp" / f"{job.id}.{job.attempt}"
+        self.pool.send(
+            worker,
+            say.Run(
+                generation=self.core.staff.workers[worker].generation,
+                job=job.id,
+                attempt=job.attempt,
+                token=job.token,
+                name=job.name,
+                spool=str(self._spool.folder(job.id)),
+                staging=str(staging),
+                stem=Path(job.out_name).name,
+                formats=tuple(settings.outbox.formats),
+                options=job.options,
+                limits=say.DecodeLimits(
+                    max_duration_s=settings.limits.max_duration,
+                    max_channels=settings.limits.max_channels,
+                ),
+                resume=settings.resumes,
+            ),
+        )
+        self._later(self._ledger.assigned(job.id, job.token, worker))
+
+    async def _publish(self, job: Job, worker: str) -> None:
+        done = self._results.pop(job.id)
+        try:
+            outputs = await self._settling.succeed(job, done)
+        except OSError as error:
+            self.feed(on.PublishFailed(job.id, str(error)))
+            await self._requeue(_environment(job, worker, error))
+            return
+        self.feed(on.Published(job.id))
+        if outputs is None:  # another attempt holds the job by now: nothing was published
+            self.log.event(
+                "worker.late", worker=worker, job=job.id, attempt=job.attempt, what="Publish"
+            )
+            return
+        if done.clamped:
+            self.log.event("job.clamped", job=job.id, source=job.name, segments=done.clamped)
+        self.log.event(
+            "job.succeeded",
+            job=job.id,
+            source=job.name,
+            attempt=job.attempt,
+            worker=worker,
+            duration_s=done.duration_s,
+            outputs=list(outputs),
+        )
+        await self._settling.dispose(job.id)
+
+    async def _requeue(self, how: do.Requeue) -> None:
+        job = how.job
+        attempt = Attempt(
+            attempt=job.attempt,
+            worker=how.worker or "",
+            code=how.code,
+            message=how.message,
+            at_ns=0,
+            segments=how.segments - job.segments,
+        )
+        kept = await self._ledger.requeue(
+            job.id,
+            job.token,
+            delay_s=how.delay_s,
+            failures=how.failures,
+            crashes=how.crashes,
+            segments=how.segments,
+            interrupted=how.interrupted,
+            attempt=attempt,
+        )
+        if not kept:
+            return
+        await self._settling.drop_staging(job)
+        name = "job.deferred" if how.delay_s > 0 else "job.requeued"
+        self.log.event(
+            name,
+            job=job.id,
+            source=job.name,
+            attempt=job.attempt,
+            worker=how.worker,
+            code=how.code,
+            message=how.message,
+            delay_s=round(how.delay_s, 3),
+        )
+        if how.delay_s > 0:
+            self._wake_at = min(self._wake_at, self._now() + how.delay_s)
+        self.feed(on.JobsWaiting())
+
+    async def _give_up(self, how: do.GiveUp) -> None:
+        job = how.job
+        attempt = Attempt(
+            attempt=job.attempt,
+            worker=how.worker or "",
+            code=how.attempt_code,
+            message=how.message,
+            at_ns=0,
+            segments=how.segments - job.segments,
+        )
+        if not await self._ledger.fail(
+            job.id, job.token, code=how.code, message=how.message, attempt=attempt
+        ):
+            return
+        fields = {
+            "job": job.id,
+            "source": job.name,
+            "attempt": job.attempt,
+            "worker": how.worker,
+            "code": how.code,
+            "message": how.message,
+        }
+        if how.code == "quarantined":
+            self.log.event("job.quarantined", **fields)
+        self.log.event("job.failed", **fields)
+        await self._settling.drop_staging(job)
+        await self._settling.dispose(job.id)
+
+    async def _cancel(self, job: Job) -> None:
+        if await self._ledger.cancel(job.id, job.token) is None:
+            return
+        self.log.event("job.cancelled", job=job.id, source=job.name)
+        await self._settling.drop_staging(job)
+        await self._settling.dispose(job.id)
+
+    # -- the pool reports ------------------------------------------------------------------------
+    def template_ready(self, epoch: int, news: say.TemplateReady) -> None:
+        """The engine is loaded."""
+        self.engine = (news.engine, news.version)
+        self.log.event(
+            "template.ready",
+            epoch=epoch,
+            pid=news.pid,
+            engine=news.engine,
+            version=news.version,
+            start=news.start,
+            rss_bytes=news.rss_bytes,
+        )
+        self.feed(on.TemplateReady(epoch))
+
+    def template_exited(self, epoch: int, message: str, *, broken: bool, usable: bool) -> None:
+        """A template is gone; before the first was ever ready, this tells the one who waits."""
+        name = "template.broken" if broken else "template.exited"
+        self.log.event(name, epoch=epoch, message=message)
+        if broken and not self.engine[0]:
+            self.broken_why = message
+            self.broken.set()
+        self.feed(on.TemplateExited(epoch, message, usable))
+
+    def worker_forked(self, worker: str, pid: int) -> None:
+        """From now on it is watched."""
+        self.feed(on.WorkerForked(worker, pid))
+        self.sampling.add(worker, pid)
+
+    def worker_said(self, worker: str, news: say.FromWorker) -> None:
+        """A message from a worker becomes an event."""
+        match news:
+            case say.Ready():
+                self.feed(on.WorkerReady(worker))
+            case say.Progress():
+                self._positions[news.job] = (news.token, news.position_s)
+                self.feed(_progressed(worker, news))
+            case say.Done():
+                self._results[news.job] = news
+                self.sampling.look(worker)
+                self.feed(_done(worker, news))
+                if news.job not in self.core.work.publishing:
+                    self._results.pop(news.job, None)
+            case say.Failed():
+                self.sampling.look(worker)
+                self.feed(_failed(worker, news))
+            case say.EngineReport():
+                self.feed(on.EngineReported(worker, FailureKind(news.kind), news.message))
+
+    def worker_exited(
+        self, worker: str, code: int | None, number: int | None, message: str
+    ) -> None:
+        """It is gone and reaped."""
+        self.sampling.remove(worker)
+        self.feed(on.WorkerExited(worker, code, number, message))
+
+    def output(self, line: str) -> None:
+        """What an engine prints is told as an event, so that the log stays one JSON a line."""
+        self.log.event("worker.output", line=line)
+
+    def _sampled(self, worker: str, event: on.Sampled) -> float:
+        """Judge a sample; seconds until the next one."""
+        self.feed(event)
+        return self.sampling.interval(worker, busy=self._is_busy(worker))
+
+    def reconfigure(self, settings: Settings, new: Policies, *, engine_changed: bool) -> None:
+        """New settings are in force."""
+        self.settings = settings
+        self.sampling.policy = new.recycle
+        self.feed(
+            on.Reconfigured(
+                recycle=new.recycle,
+                retry=new.retry,
+                workers=new.workers,
+                standby=new.standby,
+                engine_changed=engine_changed,
+            )
+        )
+
+    def _is_busy(self, worker: str) -> bool:
+        known = self.core.staff.workers.get(worker)
+        return known is not None and known.run is not None
+
+    def _engine_order(self) -> say.Load:
+        engine = self.settings.engine
+        return say.Load(
+            role="engine",
+            supervisor=os.getpid(),
+            engine=engine.name,
+            options=dict(engine.options_for(engine.name)),
+            trim_threshold=self.settings.recycle.trim_threshold,
+        )
+
+
+def _progressed(worker: str, news: say.Progress) -> on.Progressed:
+    return on.Progressed(
+        worker=worker,
+        job=news.job,
+        attempt=news.attempt,
+        token=news.token,
+        position_s=news.position_s,
+        segments=news.segments,
+        duration_s=news.duration_s,
+    )
+
+
+def _done(worker: str, news: say.Done) -> on.JobDone:
+    return on.JobDone(
+        worker=worker,
+        job=news.job,
+        attempt=news.attempt,
+        token=news.token,
+        duration_s=news.duration_s,
+        segments=news.segments,
+        rss_before=news.rss_before,
+        rss_after=news.rss_after,
+    )
+
+
+def _failed(worker: str, news: say.Failed) -> on.JobFailed:
+    return on.JobFailed(
+        worker=worker,
+        job=news.job,
+        attempt=news.attempt,
+        token=news.token,
+        kind=FailureKind(news.kind),
+        code=news.code,
+        message=news.message,
+        retry_after_s=news.retry_after_s,
+        segments=news.segments,
+        duration_s=news.duration_s,
+        rss_before=news.rss_before,
+        rss_after=news.rss_after,
+        leaving=news.leaving,
+    )
+
+
+def _environment(job: Job, worker: str, error: OSError) -> do.Requeue:
+    """The disk would not take the outputs: no fault of the job's, tried again in a while."""
+    return do.Requeue(
+        job=job,
+        worker=worker,
+        delay_s=30.0,
+        failures=job.failures,
+        crashes=job.crashes,
+        segments=job.segments,
+        interrupted=False,
+        code=FailureKind.ENVIRONMENT.value,
+        message=str(error),
+    )

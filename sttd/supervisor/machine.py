@@ -1,0 +1,52 @@
+"""What the machine (or the cgroup the daemon lives in) has left. Reads only; decides nothing."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import psutil
+
+from sttd.config.units import budget_bytes
+from sttd.core.events import RoomSampled
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def memory_room(memory_budget: str) -> RoomSampled:
+    """Memory available now and the budget for all workers, in bytes."""
+    memory = psutil.virtual_memory()
+    total, available = memory.total, memory.available
+    folder = _cgroup()
+    if folder is not None:
+        limit = _number(folder / "memory.max")
+        used = _number(folder / "memory.current")
+        if limit is not None and used is not None and limit < total:
+            total = limit
+            available = min(available, max(0, limit - used))
+    return RoomSampled(available=available, budget=budget_bytes(memory_budget, total))
+
+
+def resident_bytes() -> int:
+    """The daemon's own RSS in bytes."""
+    return int(psutil.Process().memory_info().rss)
+
+
+@functools.cache
+def _cgroup() -> Path | None:
+    """The folder of our own cgroup v2, or None."""
+    try:
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            if line.startswith("0::"):
+                folder = CGROUP / line[3:].lstrip("/")
+                return folder if (folder / "memory.max").exists() else None
+    except OSError:
+        pass
+    return None
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # "max" is no number
+        return None

@@ -1,0 +1,430 @@
+"""The composition of the daemon: what is made in which order, and unmade in reverse.
+
+Composes only: policy is in `core`, mechanism in the adapters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from sttd import __version__, linux
+from sttd.config import ConfigError, Settings, changes, load
+from sttd.core import events as on
+from sttd.core.supervision import UNLIMITED, Policies
+from sttd.log import Log, Record
+from sttd.supervisor.access import Access
+from sttd.supervisor.arrivals import Arrivals, ArrivalSettings
+from sttd.supervisor.control import Control
+from sttd.supervisor.durable import StorageBroken, Syncer
+from sttd.supervisor.handlers import Handlers
+from sttd.supervisor.inbox import Inbox, InboxSettings
+from sttd.supervisor.intake import Intake
+from sttd.supervisor.lease import ignore_sigio
+from sttd.supervisor.ledger import Ledger, LedgerError
+from sttd.supervisor.listener import ControlError
+from sttd.supervisor.lock import HeldError, Lock
+from sttd.supervisor.loop import Loop
+from sttd.supervisor.notify import Notify
+from sttd.supervisor.outbox import Outbox
+from sttd.supervisor.records import EventRow
+from sttd.supervisor.recovery import recover
+from sttd.supervisor.settling import Settling
+from sttd.supervisor.spool import Spool
+from sttd.supervisor.telling import Telling
+from sttd.supervisor.uploads import Uploads
+from sttd.wire import replies as answer
+from sttd.wire import views
+from sttd.wire.codes import Code
+
+EX_OK, EX_FAILED, EX_CONFIG, EX_HELD = 0, 1, 2, 3
+# Events that the ledger does not keep: too many, and of the moment.
+PASSING = frozenset({"job.progress", "worker.trimmed", "worker.output"})
+
+
+class StartError(Exception):
+    """The daemon cannot start: one line, and the exit code that says whose fault it is."""
+
+    def __init__(self, message: str, code: int = EX_FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Daemon:
+    """Everything of one running daemon. `open` makes it, `run` lives, `close` unmakes it.
+
+    With `listening` False there is no control socket (`sttd run-once`).
+    """
+
+    def __init__(
+        self, settings: Settings, log: Log, config: str | None = None, *, listening: bool = True
+    ) -> None:
+        self.settings = settings
+        self.log = log
+        self._config = config
+        self._listening = listening
+        self._closers: list[Callable[[], object]] = []
+        self._fatal: Exception | None = None
+        self._signals = 0
+        self._started = time.monotonic()
+        self.notify = Notify()
+
+    # -- making --------------------------------------------------------------------------------
+    async def open(self) -> None:
+        """Take the lock, recover, begin to accept and to work. Raises StartError."""
+        settings = self.settings
+        prepare_process()
+        try:
+            make_folders(settings)
+            lock = Lock(settings.state_dir)
+        except HeldError as error:
+            raise StartError(str(error), EX_HELD) from error
+        except OSError as error:
+            raise StartError(f"{error.filename}: {error.strerror}", EX_CONFIG) from error
+        self._closers.append(lock.release)
+        self.log.event(
+            "daemon.started",
+            version=__version__,
+            pid=os.getpid(),
+            state_dir=str(settings.state_dir),
+            config=self._config or "",
+        )
+        for warning in settings.warnings:
+            self.log.event(
+                "config.warning", where=warning.where, key=warning.key, message=str(warning)
+            )
+        try:
+            await self._compose(settings)
+        except (LedgerError, ControlError, StorageBroken, OSError) as error:
+            raise StartError(str(error)) from error
+
+    async def _compose(self, settings: Settings) -> None:
+        self._syncer = Syncer()
+        self.spool = Spool(settings.spool_dir)
+        self.outbox = Outbox(
+            settings.outbox_dir,
+            done=settings.done_dir,
+            failed=settings.failed_dir,
+            spool=self.spool,
+        )
+        self.ledger = Ledger.open(
+            settings.ledger_path,
+            boot_id=boot_id(),
+            now_boottime_ns=lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+            now_wall_ns=time.time_ns,
+            taken=self.outbox.taken,
+        )
+        self.ledger.start(self.fail)
+        self.log.listen(self._keep)
+        self.inbox = Inbox(inbox_settings(settings), self.spool, syncer=self._syncer)
+        self.settling = Settling(settings, self.ledger, self.outbox, self.spool)
+        recovered = await recover(
+            ledger=self.ledger,
+            inbox=self.inbox,
+            outbox=self.outbox,
+            spool=self.spool,
+            syncer=self._syncer,
+            dispose=self.settling.dispose,
+            max_file_size=settings.limits.max_file_size,
+        )
+        self.loop = Loop(
+            settings,
+            policies(settings),
+            ledger=self.ledger,
+            spool=self.spool,
+            settling=self.settling,
+            log=self.log,
+            on_fatal=self.fail,
+        )
+        telling = Telling(self.loop)
+        self.arrivals = Arrivals(
+            arrival_settings(settings),
+            inbox=self.inbox,
+            outbox=self.outbox,
+            spool=self.spool,
+            ledger=self.ledger,
+            syncer=self._syncer,
+            listener=telling,
+            dispose=self.settling.dispose,
+        )
+        if recovered.claims.accepted:
+            telling.accepted(recovered.claims.accepted)
+        for row in recovered.claims.failed:
+            telling.failed(row)
+        intake = Intake(self.arrivals)
+        self.uploads = Uploads(
+            self.spool.new_upload,
+            max_bytes=settings.limits.max_file_size,
+            admit=intake.admit,
+            accept=intake.accept,
+        )
+        if self._listening:
+            self._listen(settings, intake)
+
+    def _listen(self, settings: Settings, intake: Intake) -> None:
+        handlers = Handlers(self.loop, self.ledger, intake, self.settling, self.reload)
+        self.control = Control(
+            settings.control.endpoint,
+            settings.control.events,
+            handler=handlers.handle,
+            uploads=self.uploads,
+            access=Access(os.geteuid()),
+            group=settings.control.group,
+            max_message=settings.control.max_message,
+            on_error=self._control_failed,
+        )
+        self.control.start()
+        for line in self.control.warnings:
+            self.log.event("control.trouble", message=line)
+        self.log.listen(handlers.rang)
+        self.log.listen(self.control.publish)
+
+    # -- living --------------------------------------------------------------------------------
+    async def run(self) -> int:
+        """Work until told to leave; the exit code."""
+        self._heed_signals()
+        self.loop.feed(on.Tick())
+        self.log.event(
+            "daemon.ready", pid=os.getpid(), engine=self.settings.engine.name, version=__version__
+        )
+        self.notify.send("READY=1", "STATUS=accepting submissions")
+        attending = asyncio.create_task(self.arrivals.run())
+        attending.add_done_callback(self._attended)
+        pinging = asyncio.create_task(self._ping())
+        broken = asyncio.create_task(self.loop.broken.wait())
+        broken.add_done_callback(lambda _task: self._engine_is_missing())
+        await self.loop.run()
+        self.notify.send("STOPPING=1")
+        self.arrivals.stop()
+        for task in (pinging, broken):
+            task.cancel()
+        with suppress(Exception):  # what it was is in self._fatal
+            await attending
+        await asyncio.gather(pinging, broken, return_exceptions=True)
+        if isinstance(self._fatal, StartError):
+            return self._fatal.code
+        return EX_FAILED if self._fatal else EX_OK
+
+    async def close(self, code: int) -> None:
+        """Unmake everything that was made."""
+        if hasattr(self, "uploads"):
+            self.uploads.close()
+        self.log.event(
+            "daemon.stopped", uptime_s=round(time.monotonic() - self._started, 3), exit_code=code
+        )
+        if hasattr(self, "control"):
+            await self.control.close()
+        if hasattr(self, "ledger"):
+            with suppress(LedgerError):
+                await self.ledger.close()
+        if hasattr(self, "_syncer"):
+            self._syncer.close()
+        for close in self._closers:
+            close()
+        self.notify.close()
+
+    def fail(self, error: Exception) -> None:
+        """The daemon cannot go on: say why, end everything now, leave non-zero."""
+        if self._fatal is None:
+            self._fatal = error
+            self.log.event("daemon.failed", message=f"{type(error).__name__}: {error}")
+            if hasattr(self, "loop"):
+                self.loop.feed(on.StopRequested(now=True))
+
+    def stop(self, number: int) -> None:
+        """A signal to leave: drain; at the second one, now."""
+        self._signals += 1
+        self.log.event("daemon.stopping", signal=number)
+        self.notify.send("STOPPING=1", "STATUS=waiting for running jobs")
+        self.loop.feed(on.StopRequested(now=self._signals > 1))
+
+    async def reload(self) -> answer.Reply:
+        """Read the configuration again; what can be is in force at once."""
+        self.notify.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            new = await asyncio.to_thread(load, self._config)
+        except ConfigError as error:
+            message = "; ".join(str(problem) for problem in error.problems)
+            self.log.event("config.rejected", message=message)
+            return answer.Error.of(Code.BAD_CONFIG, message, "the old configuration holds")
+        finally:
+            self.notify.send("READY=1")
+        found = changes(self.settings, new)
+        self._apply(new, engine_changed=any(c.key.startswith("engine.") for c in found))
+        live = tuple(c.key for c in found if not c.needs_restart)
+        late = tuple(c.key for c in found if c.needs_restart)
+        self.log.event("config.reloaded", changed=live, restart=late)
+        return answer.Reloaded(views.ReloadView(changed=live, needs_restart=late))
+
+    def _apply(self, new: Settings, *, engine_changed: bool) -> None:
+        old = self.settings
+        new = msgspec.structs.replace(
+            new,
+            state_dir=old.state_dir,
+            control=old.control,
+            inbox=msgspec.structs.replace(new.inbox, path=old.inbox.path),
+            outbox=msgspec.structs.replace(new.outbox, path=old.outbox.path),
+            metrics=old.metrics,
+        )
+        self.settings = new
+        self.log.configure(new.log.format, new.log.level)
+        self.inbox.settings = inbox_settings(new)
+        self.arrivals.configure(arrival_settings(new))
+        self.uploads.max_bytes = new.limits.max_file_size
+        self.settling.settings = new
+        self.loop.reconfigure(new, policies(new), engine_changed=engine_changed)
+
+    # -- small things --------------------------------------------------------------------------
+    def _heed_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop, number)
+        loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self._reload_by_signal()))
+
+    async def _reload_by_signal(self) -> None:
+        await self.reload()
+
+    def _attended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            self.fail(error)
+
+    def _engine_is_missing(self) -> None:
+        if self.loop.broken.is_set():
+            self.fail(StartError(self.loop.broken_why, EX_CONFIG))
+
+    async def _ping(self) -> None:
+        """Keep systemd's watchdog quiet as long as this loop turns."""
+        if self.notify.watchdog_s:
+            while True:
+                self.notify.send("WATCHDOG=1", f"STATUS={self.loop.core.state}")
+                await asyncio.sleep(self.notify.watchdog_s)
+
+    def _control_failed(self, verb: str, error: BaseException) -> None:
+        self.log.event("control.trouble", message=f"{verb}: {type(error).__name__}: {error}")
+
+    def _keep(self, name: str, record: Record) -> None:
+        if name not in PASSING:
+            self.ledger.note([event_row(name, record)])
+
+
+def event_row(name: str, record: Mapping[str, object]) -> EventRow:
+    """A record as the ledger keeps it."""
+    head = ("timestamp", "event", "job", "worker")
+    rest = {key: value for key, value in record.items() if key not in head}
+    job, worker = record.get("job"), record.get("worker")
+    return EventRow(
+        at_ns=time.time_ns(),
+        name=name,
+        job=str(job) if job else None,
+        worker=str(worker) if worker else None,
+        fields_json=msgspec.json.encode(rest).decode(),
+    )
+
+
+def boot_id() -> str:
+    """The kernel's name of this boot: what CLOCK_BOOTTIME counts within."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def prepare_process() -> None:
+    """What the whole process needs: orphans become ours, many descriptors, no lease signals."""
+    linux.become_subreaper()
+    linux.set_name("sttd")
+    ignore_sigio()
+    os.umask(0o027)
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def make_folders(settings: Settings) -> None:
+    """Create what is missing and look into the inbox; raises OSError naming the folder."""
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    private = (settings.spool_dir, settings.ledger_path.parent)
+    shared = (
+        settings.inbox_dir,
+        settings.outbox_dir,
+        settings.outbox_dir / ".tmp",
+        settings.done_dir,
+        settings.failed_dir,
+    )
+    for folder in shared:
+        folder.mkdir(parents=True, exist_ok=True)
+    for folder in private:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.listdir(settings.inbox_dir)
+
+
+def policies(settings: Settings) -> Policies:
+    """What the core needs of the configuration."""
+    engine = settings.engine
+    sessions = engine.options_for(engine.name).get("max_sessions") if engine.name == "azure" else 0
+    return Policies(
+        recycle=settings.recycle,
+        retry=settings.retry,
+        workers=workers_of(settings, int(str(sessions or 0))),
+        standby=settings.pool.standby,
+        max_sessions=int(str(sessions)) if sessions else UNLIMITED,
+        max_per_memory=settings.pool.max_per_memory,
+    )
+
+
+def workers_of(settings: Settings, sessions: int) -> int:
+    """`pool.workers`; "auto": by quota for a remote engine, by cores for a local one."""
+    if settings.pool.workers != "auto":
+        return settings.pool.workers
+    return sessions or len(os.sched_getaffinity(0))
+
+
+def inbox_settings(settings: Settings) -> InboxSettings:
+    """The inbox's part."""
+    inbox = settings.inbox
+    return InboxSettings(
+        path=settings.inbox_dir,
+        extensions=frozenset(inbox.extensions),
+        settle_s=inbox.settle,
+        recursive=inbox.recursive,
+        empty_grace_s=inbox.empty_grace,
+    )
+
+
+def arrival_settings(settings: Settings) -> ArrivalSettings:
+    """The part of the arrivals."""
+    return ArrivalSettings(
+        max_file_size=settings.limits.max_file_size,
+        min_free_disk=settings.limits.min_free_disk,
+        max_queued=settings.limits.max_queued,
+        rescan_s=settings.inbox.rescan,
+        allow_paths=tuple(Path(path) for path in settings.control.allow_paths),
+    )
+
+
+async def _live(settings: Settings, log: Log, config: str | None) -> int:
+    daemon = Daemon(settings, log, config)
+    code = EX_FAILED
+    try:
+        await daemon.open()
+        code = await daemon.run()
+    except StartError as error:
+        code = error.code
+        print(f"sttd: {error}", file=sys.stderr)  # noqa: T201 (before the log means anything)
+    finally:
+        await daemon.close(code)
+    return code
+
+
+def serve(settings: Settings, config: str | None) -> int:
+    """Run the daemon until it is told to leave; the exit code."""
+    log = Log(sys.stdout, format=settings.log.format, level=settings.log.level)
+    log.adopt_logging()
+    return asyncio.run(_live(settings, log, config))

@@ -1,0 +1,107 @@
+"""Looks at every worker as often as the policy wishes: often near the ceiling, seldom far off.
+
+Reads by `vitals`, schedules on the loop; judges nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from sttd.core.events import Sampled
+from sttd.core.recycling import RecyclePolicy, Vitals, next_sample_s
+from sttd.supervisor.vitals import GoneError, Probe
+
+FULL_EVERY_S = 0.2  # threads, descriptors and the peak; RSS alone in between
+GROWTH_OVER_S = 0.004  # shorter spans tell nothing of growth
+
+
+class Watched:
+    """A worker under observation."""
+
+    def __init__(self, worker: str, probe: Probe) -> None:
+        self.worker = worker
+        self.probe = probe
+        self.vitals = Vitals()
+        self.growth = 0.0  # bytes a second
+        self.at = 0.0
+        self.full_at = 0.0
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Sampling:
+    """`on_sample(worker, event)` gets each sample and answers the seconds until the next."""
+
+    def __init__(self, on_sample: Callable[[str, Sampled], float], policy: RecyclePolicy) -> None:
+        self.policy = policy
+        self._on_sample = on_sample
+        self._watched: dict[str, Watched] = {}
+        self._loop = asyncio.get_running_loop()
+
+    def add(self, worker: str, pid: int) -> None:
+        """From now on look at this process."""
+        try:
+            watched = Watched(worker, Probe(pid))
+        except GoneError:
+            return
+        self._watched[worker] = watched
+        self._sample(watched)
+
+    def remove(self, worker: str) -> None:
+        """It is gone."""
+        watched = self._watched.pop(worker, None)
+        if watched is not None:
+            if watched.timer is not None:
+                watched.timer.cancel()
+            watched.probe.close()
+
+    def look(self, worker: str) -> None:
+        """Take a whole sample now: a job has ended."""
+        watched = self._watched.get(worker)
+        if watched is not None:
+            watched.full_at = 0.0
+            self._sample(watched)
+
+    def interval(self, worker: str, *, busy: bool) -> float:
+        """Seconds until the next look, by policy."""
+        watched = self._watched.get(worker)
+        if watched is None:
+            return self.policy.sample_every
+        return next_sample_s(self.policy, watched.vitals, watched.growth, busy=busy)
+
+    def pss_bytes(self, worker: str) -> int:
+        """Proportional set size, read now; 0 for an unknown worker."""
+        watched = self._watched.get(worker)
+        return watched.probe.pss_bytes() if watched else 0
+
+    def close(self) -> None:
+        """Stop looking."""
+        for worker in list(self._watched):
+            self.remove(worker)
+
+    def _sample(self, watched: Watched) -> None:
+        if watched.timer is not None:
+            watched.timer.cancel()
+            watched.timer = None
+        now = self._loop.time()
+        try:
+            vitals = self._read(watched, now)
+        except GoneError:
+            return  # its pidfd will tell
+        span = now - watched.at
+        if watched.at and span >= GROWTH_OVER_S:
+            watched.growth = (vitals.rss_bytes - watched.vitals.rss_bytes) / span
+        watched.vitals, watched.at = vitals, now
+        delay = self._on_sample(watched.worker, Sampled(watched.worker, vitals))
+        if watched.worker in self._watched:
+            watched.timer = self._loop.call_later(delay, self._sample, watched)
+
+    def _read(self, watched: Watched, now: float) -> Vitals:
+        if now - watched.full_at >= FULL_EVERY_S:
+            watched.full_at = now
+            return watched.probe.vitals()
+        rss = watched.probe.rss_bytes()
+        peak = max(watched.vitals.peak_rss_bytes, rss)
+        return msgspec.structs.replace(watched.vitals, rss_bytes=rss, peak_rss_bytes=peak)

@@ -1,0 +1,122 @@
+"""What happens when a job comes to rest: outputs made visible, the original put away, in order.
+
+Composes outbox, spool and ledger; every step may be repeated after a crash. It does not decide
+what becomes of a job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+
+import msgspec
+
+from sttd.config import Settings
+from sttd.core.jobs import Job, JobState
+from sttd.supervisor.ledger import Ledger
+from sttd.supervisor.outbox import NameTakenError, Outbox
+from sttd.supervisor.records import Attempt, JobRow
+from sttd.supervisor.spool import Spool
+from sttd.wire.messages import Done
+
+MOST_NAMES = 100  # strangers' files in the way of an output before we give up
+
+
+class Settling:
+    """Publishes and disposes. One for the daemon's life."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, outbox: Outbox, spool: Spool) -> None:
+        self.settings = settings
+        self._ledger = ledger
+        self._outbox = outbox
+        self._spool = spool
+
+    async def succeed(self, job: Job, done: Done) -> tuple[str, ...] | None:
+        """Make the outputs visible and record it; None when the attempt holds the job no more.
+
+        Raises OSError when the disk will not take them; nothing is then recorded.
+        """
+        row = await self._ledger.job(job.id)
+        if row is None or row.token != job.token:
+            await self.drop_staging(job)
+            return None
+        staging = self._staging(job)
+        out_name = job.out_name
+        for _ in range(MOST_NAMES):
+            try:
+                outputs = await asyncio.to_thread(
+                    self._outbox.publish, staging, out_name, done.outputs
+                )
+                break
+            except NameTakenError:
+                out_name = await self._ledger.rename_output(job.id)
+        else:
+            raise FileExistsError(f"no free name for {job.out_name} in the outbox")
+        await self._ledger.succeed(
+            job.id,
+            job.token,
+            outputs=outputs,
+            duration_s=done.duration_s,
+            sha256=done.sha256,
+            segments=job.segments + done.segments,
+        )
+        return tuple(outputs)
+
+    async def dispose(self, job: str) -> None:
+        """Put the original of a job at rest where it belongs, and empty its spool folder."""
+        row = await self._ledger.job(job)
+        if row is None or row.disposed:
+            return
+        attempts = await self._ledger.attempts(job)
+        original = await asyncio.to_thread(self._put_away, row, attempts)
+        await self._ledger.disposed(job, original)
+
+    async def drop_staging(self, job: Job) -> None:
+        """Remove what an attempt left in outbox/.tmp."""
+        await asyncio.to_thread(_remove, str(self._staging(job)))
+
+    async def reclaim(self, row: JobRow) -> bool:
+        """Bring a failed or cancelled job's original back into the spool; False if it is gone."""
+        if row.original is None:
+            return self._spool.audio(row.id).exists()
+        return await asyncio.to_thread(self._outbox.reclaim, row.original, row.id)
+
+    def _put_away(self, row: JobRow, attempts: list[Attempt]) -> str | None:
+        folder = self._spool.folder(row.id)
+        if row.state is JobState.SUCCEEDED:
+            keep = self.settings.outbox.originals == "keep"
+            return self._outbox.dispose_success(folder, row.name, keep=keep)
+        return self._outbox.dispose_failure(folder, row.name, error_json(row, attempts))
+
+    def _staging(self, job: Job) -> str:
+        return str(self.settings.outbox_dir / ".tmp" / f"{job.id}.{job.attempt}")
+
+
+def error_json(row: JobRow, attempts: list[Attempt]) -> bytes:
+    """The body of `<name>.error.json`."""
+    return msgspec.json.format(
+        msgspec.json.encode(
+            {
+                "job_id": row.id,
+                "code": row.error_code or row.state.value,
+                "message": row.error_message or f"the job was {row.state.value}",
+                "attempts": [
+                    {
+                        "attempt": a.attempt,
+                        "worker": a.worker,
+                        "code": a.code,
+                        "message": a.message,
+                        "segments": a.segments,
+                    }
+                    for a in attempts
+                ],
+            }
+        ),
+        indent=1,
+    )
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path)

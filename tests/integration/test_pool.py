@@ -1,0 +1,270 @@
+"""The pool with real templates, workers and decoders."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from sttd import linux
+from sttd.supervisor.child import Child
+from sttd.supervisor.pool import Pool
+from sttd.transcripts import Transcript
+from sttd.wire import messages as say
+from tests.support.waiting import eventually_async
+from tests.support.wav import tone
+
+LIMITS = say.DecodeLimits(max_duration_s=100, max_channels=8)
+
+
+class Recorder:
+    """Writes down what the pool reports, and lets tests wait for it."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[Any, ...]] = []
+        self._news = asyncio.Condition()
+
+    def _add(self, *what: Any) -> None:
+        self.heard.append(what)
+        self._task = asyncio.ensure_future(self._notify())
+
+    async def _notify(self) -> None:
+        async with self._news:
+            self._news.notify_all()
+
+    def template_ready(self, epoch: int, news: say.TemplateReady) -> None:
+        self._add("template_ready", epoch, news)
+
+    def template_exited(self, epoch: int, message: str, *, broken: bool, usable: bool) -> None:
+        self._add("template_exited", epoch, message, broken, usable)
+
+    def worker_forked(self, worker: str, pid: int) -> None:
+        self._add("forked", worker, pid)
+
+    def worker_said(self, worker: str, news: say.FromWorker) -> None:
+        self._add("said", worker, news)
+
+    def worker_exited(
+        self, worker: str, code: int | None, number: int | None, message: str
+    ) -> None:
+        self._add("exited", worker, code, number, message)
+
+    def output(self, line: str) -> None:
+        self._add("output", line)
+
+    async def until(self, *start: Any, kind: type | None = None) -> tuple[Any, ...]:
+        """The first report that begins like this (and whose last item is a `kind`)."""
+
+        def found() -> tuple[Any, ...] | None:
+            for item in self.heard:
+                if item[: len(start)] == start and (kind is None or isinstance(item[-1], kind)):
+                    return item
+            return None
+
+        async with self._news:
+            await asyncio.wait_for(self._news.wait_for(lambda: found() is not None), 30)
+        item = found()
+        assert item is not None
+        return item
+
+
+@asynccontextmanager
+async def pool_of(engine: str) -> AsyncIterator[tuple[Pool, Recorder]]:
+    recorder = Recorder()
+    order = say.Load(
+        role="engine", supervisor=os.getpid(), engine=f"tests.support.engines:{engine}"
+    )
+    pool = Pool(lambda: order, recorder)
+    try:
+        yield pool, recorder
+    finally:
+        for name in list(pool.pids()):
+            pool.kill(name)
+        for item in [h for h in recorder.heard if h[0] == "forked"]:
+            await recorder.until("exited", item[1])
+        await pool.close()
+
+
+@pytest.fixture(autouse=True)
+def subreaper() -> None:
+    linux.become_subreaper()
+
+
+def run_async(body: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        await asyncio.wait_for(body(), 60)
+
+    asyncio.run(bounded())
+
+
+def a_job(tmp_path: Path, extra: str = "{}") -> say.Run:
+    spool = tmp_path / "spool"
+    tone(spool / "audio", 1.5)
+    return say.Run(
+        generation=1,
+        job="j1",
+        attempt=1,
+        token="t",
+        name="talk.wav",
+        spool=str(spool),
+        staging=str(tmp_path / "staging"),
+        stem="talk",
+        formats=("json", "txt"),
+        options=f'{{"options":{extra}}}',
+        limits=LIMITS,
+        resume=True,
+    )
+
+
+def test_a_worker_transcribes_and_writes_every_output(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with pool_of("Echo") as (pool, told):
+            pool.start_templates(1, renew=False)
+            await told.until("template_ready", 1)
+            pool.fork("w-1", 1)
+            await told.until("said", "w-1", kind=say.Ready)
+            pool.send("w-1", a_job(tmp_path))
+            done = (await told.until("said", "w-1", kind=say.Done))[-1]
+            assert done.duration_s == pytest.approx(1.5)
+            assert [o.name for o in done.outputs] == ["talk.txt", "talk.json"]
+            text = (tmp_path / "staging" / "talk.json").read_bytes()
+            transcript = msgspec.json.decode(text, type=Transcript)
+            assert transcript.text == "48000 bytes"
+
+    run_async(body)
+
+
+def test_a_worker_is_the_supervisors_own_child_and_outlives_its_template() -> None:
+    async def body() -> None:
+        async with pool_of("Echo") as (pool, told):
+            pool.start_templates(1, renew=False)
+            ready = (await told.until("template_ready", 1))[-1]
+            pool.fork("w-1", 1)
+            pid = (await told.until("forked", "w-1"))[-1]
+            await told.until("said", "w-1", kind=say.Ready)
+            stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            assert int(stat[1]) == os.getpid()
+            os.kill(ready.pid, signal.SIGKILL)
+            await told.until("template_exited", 1)
+            assert pool.pids() == {"w-1": pid}
+            pool.start_templates(2, renew=False)
+            await told.until("template_ready", 2)
+            pool.fork("w-2", 2)
+            await told.until("said", "w-2", kind=say.Ready)
+            assert set(pool.pids()) == {"w-1", "w-2"}
+
+    run_async(body)
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGKILL, "kill"), (signal.SIGSEGV, "segv")])
+def test_the_signal_that_ended_a_worker_is_told(number: signal.Signals, name: str) -> None:
+    async def body() -> None:
+        async with pool_of("Echo") as (pool, told):
+            pool.start_templates(1, renew=False)
+            await told.until("template_ready", 1)
+            pool.fork(name, 1)
+            pid = (await told.until("forked", name))[-1]
+            await told.until("said", name, kind=say.Ready)
+            os.kill(pid, number)
+            assert (await told.until("exited", name))[2:4] == (None, number.value)
+
+    run_async(body)
+
+
+def test_a_worker_told_to_leave_exits_with_zero_even_in_the_middle_of_a_job(
+    tmp_path: Path,
+) -> None:
+    async def body() -> None:
+        async with pool_of("Echo") as (pool, told):
+            pool.start_templates(1, renew=False)
+            await told.until("template_ready", 1)
+            for name in ("idle", "busy"):
+                pool.fork(name, 1)
+                await told.until("said", name, kind=say.Ready)
+            pool.send("busy", a_job(tmp_path, '{"hang":true}'))
+            await told.until("said", "busy", kind=say.Progress)
+            for name in ("idle", "busy"):
+                pool.terminate(name)
+                assert (await told.until("exited", name))[2:4] == (0, None)
+
+    run_async(body)
+
+
+def test_a_worker_whose_decoder_dies_leaves_and_says_so() -> None:
+    async def body() -> None:
+        async with pool_of("Echo") as (pool, told):
+            pool.start_templates(1, renew=False)
+            await told.until("template_ready", 1)
+            before = set(Child.held)
+            pool.fork("w-1", 1)
+            worker = (await told.until("forked", "w-1"))[-1]
+            await told.until("said", "w-1", kind=say.Ready)
+            (decoder,) = await eventually_async(lambda: Child.held - before - {worker})
+            os.kill(decoder, signal.SIGKILL)
+            assert (await told.until("exited", "w-1"))[2] == 71
+
+    run_async(body)
+
+
+def test_an_engine_that_must_be_spawned_works_all_the_same(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with pool_of("Spawned") as (pool, told):
+            pool.start_templates(1, renew=False)
+            assert (await told.until("template_ready", 1))[-1].start == "spawn"
+            pool.fork("w-1", 1)
+            await told.until("said", "w-1", kind=say.Ready)
+            pool.send("w-1", a_job(tmp_path))
+            done = (await told.until("said", "w-1", kind=say.Done))[-1]
+            assert done.duration_s == pytest.approx(1.5)
+
+    run_async(body)
+
+
+def test_a_template_with_threads_refuses_to_fork_and_names_them() -> None:
+    async def body() -> None:
+        async with pool_of("Threaded") as (pool, told):
+            pool.start_templates(1, renew=False)
+            await told.until("template_ready", 1)
+            pool.fork("w-1", 1)
+            message = (await told.until("exited", "w-1"))[-1]
+            assert "threads" in message
+            assert "spawn" in message
+
+    run_async(body)
+
+
+def test_an_engine_that_cannot_be_loaded_is_told_in_one_line() -> None:
+    async def body() -> None:
+        async with pool_of("Broken") as (pool, told):
+            pool.start_templates(1, renew=False)
+            gone = await told.until("template_exited", 1)
+            assert gone[2] == "RuntimeError: the model is missing"
+            assert gone[3]
+
+    run_async(body)
+
+
+def test_no_child_is_left_when_the_pool_is_closed() -> None:
+    async def body() -> None:
+        async with pool_of("Echo") as (pool, told):
+            pool.start_templates(1, renew=False)
+            await told.until("template_ready", 1)
+            for n in range(4):
+                pool.fork(f"w-{n}", n)
+                await told.until("said", f"w-{n}", kind=say.Ready)
+
+    before = set(Child.held)
+    run_async(body)
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    left = [c for c in children if "template" in Path(f"/proc/{c}/cmdline").read_text()]
+    assert left == []
+    assert Child.held - before == set() or all(
+        not Path(f"/proc/{pid}").exists() for pid in Child.held - before
+    )

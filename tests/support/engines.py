@@ -1,0 +1,55 @@
+"""Tiny engines for tests of the machinery around engines."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+
+from sttd.engines import Audio, Segment, TranscribeOptions
+
+
+class Echo:
+    """Says how long each second of the recording is."""
+
+    name = "echo"
+    version = "1"
+    start = "fork"
+
+    def __init__(self, options: Mapping[str, object]) -> None:
+        self.options = options
+
+    def transcribe(self, audio: Audio, options: TranscribeOptions) -> Iterator[Segment]:
+        heard = 0
+        for chunk in audio:
+            heard += len(chunk)
+        if options.extra.get("segfault"):
+            os.kill(os.getpid(), 11)
+        while options.extra.get("hang"):
+            time.sleep(0.05)
+        seconds = heard / 32000
+        yield Segment(start_s=audio.start_s, end_s=audio.start_s + seconds, text=f"{heard} bytes")
+
+
+class Spawned(Echo):
+    """The same, for which forking is not allowed."""
+
+    name = "spawned"
+    start = "spawn"
+
+
+class Threaded(Echo):
+    """Starts a thread where it must not."""
+
+    def __init__(self, options: Mapping[str, object]) -> None:
+        super().__init__(options)
+        threading.Thread(target=threading.Event().wait, name="stray", daemon=True).start()
+
+
+class Broken(Echo):
+    """Cannot be built."""
+
+    def __init__(self, options: Mapping[str, object]) -> None:
+        super().__init__(options)
+        raise RuntimeError("the model is missing")
