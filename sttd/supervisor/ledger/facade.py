@@ -144,10 +144,6 @@ class Ledger(Questions):
         """Queued -> running, attempt + 1, each under a new token; urgent first, then oldest."""
         return await self._ask(WRITE, moves.claim, limit)
 
-    async def rename_output(self, job: str) -> str:
-        """Reserve another output name for a running job; the old one is a stranger's."""
-        return await self._ask(Kind.WRITE, intake.rename_output, job)
-
     async def assigned(self, job: str, token: str, worker: str) -> None:
         """Note which worker got it; written with a later commit."""
         self._note([("assigned", {"job": job, "token": token, "worker": worker})])

@@ -13,7 +13,6 @@ import msgspec
 
 from sttd.core.jobs import JobState
 from sttd.supervisor.ledger import rows
-from sttd.supervisor.ledger.errors import LedgerError
 from sttd.supervisor.ledger.names import reserve
 from sttd.supervisor.ledger.store import Store
 from sttd.supervisor.records import JobRow, NewJob
@@ -47,16 +46,6 @@ def withdraw(store: Store, jobs: Sequence[str]) -> None:
     now = store.now_wall_ns()
     for job in jobs:
         store.run("withdraw", job=job, now=now)
-
-
-def rename_output(store: Store, job: str) -> str:
-    """Another output name for a running job: a stranger's file stands where it was to be."""
-    row = store.row("job_by_id", id=job)
-    if row is None:
-        raise LedgerError(f"no job {job}")
-    out_name = reserve(store, rows.job_row(row).out_name, store.now_wall_ns())
-    store.run("rename_output", job=job, out_name=out_name)
-    return os.fsdecode(out_name)
 
 
 def _keyed(store: Store, job: NewJob) -> JobRow | None:

@@ -269,9 +269,6 @@ UPDATE job SET state = 'queued', queued_ns = :now WHERE id = :job AND state = 'c
 UPDATE job SET state = 'withdrawn', out_name = NULL, finished_ns = :now, disposed = 1
 WHERE id = :job AND state = 'claiming';
 
--- rename_output: its name turned out to be taken by a stranger's file
-UPDATE job SET out_name = :out_name WHERE id = :job AND state = 'running';
-
 -- claim: the most urgent, then the oldest, each under a new token (queued -> running)
 UPDATE job SET state = 'running', attempt = attempt + 1, token = lower(hex(randomblob(16))),
   worker = NULL, started_ns = :now
