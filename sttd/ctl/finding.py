@@ -42,7 +42,7 @@ def _configured(path: str) -> str | None:
     """`control.endpoint` of a configuration file; None where there is none that can be read."""
     try:
         # pathlib would take as long to import as all of this
-        file = open(path, "rb")  # noqa: PTH123, SIM115 - closed below
+        file = open(path, "rb")  # noqa: SIM115 - closed below
     except OSError:
         return None
     import tomllib  # noqa: PLC0415 - only where there is a file

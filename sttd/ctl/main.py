@@ -16,6 +16,7 @@ from sttd import __version__
 from sttd.client import Client, DaemonUnavailable, Refused, SttdError
 from sttd.ctl import finding
 from sttd.ctl.session import Exit, Session, complain, print_json
+from sttd.wire.codes import Code
 
 # verb -> module beneath sttd.ctl that has a command of that name
 VERBS = {
@@ -114,7 +115,7 @@ def _explain(error: SttdError, *, as_json: bool) -> int:
     if isinstance(error, Refused):
         code, hint = error.code, error.hint
     elif isinstance(error, DaemonUnavailable):
-        code, hint = "no_daemon", error.hint
+        code, hint = Code.NO_DAEMON, error.hint
     complain(str(error), hint)
     if as_json and code:
         print_json({"error": {"code": code, "message": str(error), "hint": hint}})

@@ -27,6 +27,8 @@ from sttd.wire.codes import Code
 from sttd.wire.replies import Error, Reply
 from sttd.wire.requests import Request, RequestError
 
+__all__ = ["Answer", "Control", "ControlError", "UploadSink"]
+
 MAX_IN_FLIGHT = 64  # requests being answered; beyond that the socket is not read
 MAX_WAITING = 256  # requests that only wait; they hold nothing up, so they are counted apart
 MAX_MESSAGE = 1 << 20  # bytes in one frame

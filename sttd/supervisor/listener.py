@@ -100,7 +100,7 @@ class UnixListener:
 
     def _listen(self, gid: int | None) -> int:
         folder = os.open(self.path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        made = self.path.parent / f".{os.getpid()}.{self.path.name}"
+        made = self.path.parent / f".{os.urandom(8).hex()}.sock"
         try:
             with socket.socket(socket.AF_UNIX) as listener:
                 # by way of /proc the name's length does not matter

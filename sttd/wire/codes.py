@@ -34,6 +34,9 @@ class Code(enum.StrEnum):
     TOO_LARGE = "too_large", "The file is larger than limits.max_file_size."
     BAD_SIDECAR = "bad_sidecar", "The options beside the recording are not valid; it says which."
 
+    LONE_SIDECAR = "lone_sidecar", "Options lay in the inbox too long without their recording."
+    REJECTED = "rejected", "The file cannot be taken and is left where it is; the message says why."
+
     # -- attempts
     FAILED = "failed", "The engine failed in a way it did not explain."
     TRANSIENT = "transient", "The engine asked for another attempt, and the last one failed too."
@@ -48,6 +51,8 @@ class Code(enum.StrEnum):
     ENVIRONMENT = "environment", "The machine lacks disk space or memory; the job waits."
     SHUTDOWN = "shutdown", "The daemon was stopped during the attempt; the job goes on later."
     CANCELLED = "cancelled", "Someone cancelled the job."
+
+    RETRY = "retry", "Someone put the finished job back into the queue."
 
     # -- requests on the control socket
     BAD_REQUEST = "bad_request", "The request is not one this protocol knows; it says which field."
@@ -64,4 +69,5 @@ class Code(enum.StrEnum):
     QUEUE_FULL = "queue_full", "limits.max_queued jobs wait already."
     BAD_CONFIG = "bad_config", "The configuration file is not valid; the old one stays in force."
     BUSY = "busy", "Too many requests or uploads at once; try again in a moment."
+    NO_DAEMON = "no_daemon", "Said by sttctl itself: nobody answers at the endpoint."
     INTERNAL = "internal", "The daemon failed to answer; its log says why."
