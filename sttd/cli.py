@@ -47,7 +47,7 @@ def check_config(context: click.Context, config: str | None) -> None:
     problems = check(config or context.obj)
     for problem in problems:
         click.echo(str(problem), err=True)
-    if any(problem.is_error for problem in problems):
+    if any(problem.level == "error" for problem in problems):
         sys.exit(EX_CONFIG)
     click.echo("the configuration is valid")
 
@@ -83,7 +83,7 @@ def run_once(
 @CONFIG
 @click.pass_context
 def check_engine(context: click.Context, config: str | None) -> None:
-    """Connect, authenticate and transcribe two seconds of silence; say what is wrong if it fails."""
+    """Connect, authenticate and transcribe two seconds of silence; say what is wrong."""
     from sttd.worker.checkup import check_up  # noqa: PLC0415
 
     sys.exit(check_up(_load(config or context.obj)))

@@ -59,6 +59,7 @@ class Staff:
         self.template_deaths = 0
         self.template_at: float | None = 0.0  # when to start one; None: it is there or coming
         self.closing = False
+        self._deaths = 0  # unplanned, in a row, over all slots
         self._renewing = False
         self._generation = 0
         self._jitter = jitter
@@ -79,10 +80,9 @@ class Staff:
 
     def troubled(self) -> str | None:
         """Why the pool calls itself degraded, or None."""
-        deaths = sum(slot.deaths for slot in self.slots)
-        if deaths < DEGRADED_AFTER:
+        if self._deaths < DEGRADED_AFTER:
             return None
-        return f"{deaths} workers died one after another; see worker.exited"
+        return f"{self._deaths} workers died one after another; see worker.exited"
 
     # -- the template --------------------------------------------------------------------------
     def template_is_ready(self, epoch: int) -> None:
@@ -169,6 +169,7 @@ class Staff:
         never_ready = worker.state is WorkerState.STARTING
         fresh = worker.requests == 0 and reason in HOPELESS_WHEN_FRESH and worker.run is None
         if reason == "crashed" or fresh:
+            self._deaths += 1
             slot.died(now, before_ready=never_ready or fresh)
         ended = self._announce("worker.exited", worker, reason, now)
         how: dict[str, object] = {"exit_code": exit_code} if signal is None else {"signal": signal}
@@ -178,6 +179,11 @@ class Staff:
         if reason != "crashed" and not worker.killed and reason != "shutdown":
             out.append(self._announce("worker.recycled", worker, reason, now))
         return reason
+
+    def worked(self, worker: Worker) -> None:
+        """It ended a job alive: the pool works, and so does its slot."""
+        self._deaths = 0
+        self.slots[worker.slot].worked()
 
     def judge(self, worker: Worker, now: float, out: list[do.Command]) -> None:
         """Apply the recycling policy to one worker."""

@@ -146,7 +146,7 @@ class Work:
     ) -> None:
         """Every output is written: make them visible."""
         self._finish(worker, news.rss_before, news.rss_after, out)
-        self.staff.slots[worker.slot].worked()
+        self.staff.worked(worker)
         if self.health.succeed(now):
             out.append(self._engine_changed())
         if run.cancelled:
@@ -163,7 +163,7 @@ class Work:
         if news.leaving:
             self.staff.leave(worker, "crashed", now, out)
         else:
-            self.staff.slots[worker.slot].worked()
+            self.staff.worked(worker)
         if news.kind in STATE_OF:
             self.reported(news.kind, news.message, now, out, news.retry_after_s)
         if run.cancelled:

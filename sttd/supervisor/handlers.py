@@ -149,7 +149,7 @@ class Handlers:
         core = self._loop.core
         running = core.staff.busy() + len(core.work.publishing)
         return answer.Drained(
-            views.DrainView(state=core.state, running=running)  # type: ignore[arg-type]  # as above
+            views.DrainView(state=core.state, running=running)
         )
 
     async def _drain(self, _request: ask.Drain, _peer: Peer) -> answer.Reply:

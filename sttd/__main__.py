@@ -1,0 +1,5 @@
+"""`python -m sttd` is `sttd`."""
+
+from sttd.cli import main
+
+main()

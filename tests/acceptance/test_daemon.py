@@ -1,0 +1,218 @@
+"""The daemon as its users meet it: real processes, real signals, real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import daemon
+from tests.support.waiting import eventually
+from tests.support.wav import tone
+
+
+@pytest.fixture
+def wav(tmp_path: Path) -> Path:
+    return tone(tmp_path / "talk.wav", 0.5)
+
+
+def test_a_dropped_recording_comes_out_in_every_format_and_its_original_is_kept(wav: Path) -> None:
+    with daemon() as sttd:
+        sttd.start()
+        sttd.drop("a/meeting.wav", wav, {"options": {"text": "hello there"}})
+        transcript = sttd.transcript("a/meeting")
+        assert transcript["text"] == "hello there"
+        assert transcript["source"]["name"] == "a/meeting.wav"
+        assert transcript["source"]["duration_s"] == pytest.approx(0.5)
+        outbox = sttd.state / "outbox" / "a"
+        assert sorted(p.name for p in outbox.iterdir()) == [
+            "meeting.json",
+            "meeting.srt",
+            "meeting.txt",
+            "meeting.vtt",
+        ]
+        eventually((sttd.state / "done" / "a" / "meeting.wav").exists)
+        eventually(lambda: sttd.leftovers() == [])
+        assert sttd.stop() == 0
+
+
+def test_two_hundred_files_survive_a_kill_of_the_supervisor(wav: Path) -> None:
+    sections = {"pool": {"workers": 4}, "recycle": {"max_requests": 5}}
+    with daemon(**sections) as sttd:
+        sttd.start()
+        for n in range(200):
+            sttd.drop(f"f{n}.wav", wav, {"options": {"text": f"file {n}", "sleep_s": 0.02}})
+        sttd.until("job.succeeded", 60)
+        sttd.kill()
+        sttd.start()
+
+        def all_done() -> bool:
+            queue = sttd.status()["queue"]
+            return bool(queue["succeeded"] == 200)
+
+        eventually(all_done, "200 transcripts", 120)
+        eventually(lambda: sttd.leftovers() == [], "nothing is left over")
+        for n in range(200):
+            assert sttd.transcript(f"f{n}")["text"] == f"file {n}"
+        status = sttd.status()
+        names = ("queued", "deferred", "running", "failed", "cancelled")
+        assert {k: status["queue"][k] for k in names} == dict.fromkeys(names, 0)
+        assert len(list((sttd.state / "outbox").glob("*.json"))) == 200
+        assert len(list((sttd.state / "done").iterdir())) == 400  # with their sidecars
+        assert status["recycles"]["max_requests"] > 5
+        assert sttd.stop() == 0
+
+
+def test_a_worker_over_its_ceiling_is_killed_and_its_job_tried_again(
+    wav: Path, tmp_path: Path
+) -> None:
+    sections = {"recycle": {"rss_soft": "100MiB", "rss_ceiling": "150MiB"}, "pool": {"workers": 1}}
+    with daemon(**sections) as sttd:
+        sttd.start()
+        marker = str(tmp_path / "once")
+        options = {"leak_mb_per_s": 200, "hang": True, "once_marker": marker, "text": "at last"}
+        sttd.drop("leaky.wav", wav, {"options": options})
+        killed = sttd.until("worker.killed", reason="rss_ceiling")
+        assert killed["rss_bytes"] > 150 << 20
+        assert sttd.transcript("leaky")["text"] == "at last"
+        again = sttd.until("job.requeued", source="leaky.wav", code="rss_ceiling") or True
+        assert again
+        status = sttd.status()
+        assert status["recycles"]["rss_ceiling"] == 1
+        assert status["queue"]["succeeded"] == 1
+
+
+def test_a_job_that_kills_two_workers_is_quarantined_with_its_reason(wav: Path) -> None:
+    with daemon(retry={"max_attempts": 4, "backoff": 0}) as sttd:
+        sttd.start()
+        sttd.drop("poison.wav", wav, {"options": {"segfault": True}})
+        sttd.drop("healthy.wav", wav)
+        sttd.until("job.quarantined", source="poison.wav")
+        report = sttd.state / "failed" / "poison.wav.error.json"
+        eventually((sttd.state / "failed" / "poison.wav").exists)
+        error = json.loads(report.read_text())
+        assert error["code"] == "quarantined"
+        assert len(error["attempts"]) == 2
+        assert sttd.transcript("healthy")
+        assert sttd.status()["recycles"]["crashed"] == 2
+
+
+def test_a_worker_that_hangs_is_found_by_its_lack_of_progress(wav: Path, tmp_path: Path) -> None:
+    with daemon(recycle={"stall_timeout": "1s"}, pool={"workers": 1}) as sttd:
+        sttd.start()
+        options = {"hang": True, "once_marker": str(tmp_path / "m"), "text": "again"}
+        sttd.drop("hung.wav", wav, {"options": options})
+        sttd.until("worker.killed", reason="stalled")
+        assert sttd.transcript("hung")["attempts"] == 2
+
+
+def test_drain_waits_for_the_last_running_job_and_resume_takes_what_came_meanwhile(
+    wav: Path,
+) -> None:
+    with daemon() as sttd:
+        sttd.start()
+        sttd.drop("slow.wav", wav, {"options": {"sleep_s": 1.5}})
+        sttd.until("job.started")
+        assert sttd.ctl("drain", "--wait").returncode == 0
+        assert [e["source"] for e in sttd.events("job.succeeded")] == ["slow.wav"]
+        assert sttd.status()["daemon"]["state"] == "drained"
+        sttd.drop("later.wav", wav)
+        sttd.until("job.accepted", source="later.wav")
+        assert not [e for e in sttd.events("job.started") if e["source"] == "later.wav"]
+        assert sttd.status()["queue"]["queued"] == 1
+        assert sttd.ctl("resume").returncode == 0
+        assert sttd.transcript("later")
+
+
+def test_sigterm_lets_running_jobs_finish_and_a_second_one_requeues_them(wav: Path) -> None:
+    with daemon() as sttd:
+        sttd.start()
+        sttd.drop("slow.wav", wav, {"options": {"sleep_s": 1}})
+        sttd.until("job.started")
+        assert sttd.stop() == 0
+        assert (sttd.state / "outbox" / "slow.json").exists()
+        sttd.start()
+        sttd.drop("endless.wav", wav, {"options": {"hang": True}})
+        sttd.until("job.started", source="endless.wav")
+        assert sttd.process is not None
+        sttd.process.send_signal(signal.SIGTERM)
+        sttd.until("daemon.stopping", 2)
+        sttd.process.send_signal(signal.SIGTERM)
+        assert sttd.process.wait(20) == 0
+        sttd.start()
+        sttd.until("job.started", 2, source="endless.wav")
+        job = sttd.json("jobs")["jobs"][0]
+        assert (job["state"], job["attempts"]) == ("running", 2)
+
+
+def test_no_process_outlives_a_killed_supervisor(wav: Path) -> None:
+    with daemon(pool={"workers": 3}) as sttd:
+        sttd.start()
+        sttd.until("worker.ready", 4)
+        for n in range(3):
+            sttd.drop(f"h{n}.wav", wav, {"options": {"hang": True, "ignore_sigterm": True}})
+        sttd.until("job.started", 3)
+        pids = [w["pid"] for w in sttd.status()["pool"]["workers"]]
+        assert len(pids) == 4
+        sttd.kill()
+        eventually(lambda: not [p for p in pids if Path(f"/proc/{p}").exists()], "all are gone")
+        needle = str(sttd.pid)
+        assert not [p for p in _pids() if _parent(p) == needle]
+
+
+def _pids() -> list[str]:
+    return [p for p in os.listdir("/proc") if p.isdigit()]
+
+
+def _parent(pid: str) -> str | None:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+    except OSError:
+        return None
+
+
+def test_a_running_job_can_be_cancelled(wav: Path) -> None:
+    with daemon() as sttd:
+        sttd.start()
+        sttd.drop("endless.wav", wav, {"options": {"hang": True}})
+        job = sttd.until("job.started")["job"]
+        assert sttd.json("cancel", job)["state"] == "cancelled"
+        assert sttd.status()["recycles"]["cancelled"] == 1
+        assert sttd.status()["queue"]["cancelled"] == 1
+
+
+def test_a_failed_job_can_be_retried(wav: Path, tmp_path: Path) -> None:
+    with daemon(retry={"max_attempts": 1}) as sttd:
+        sttd.start()
+        options = {"raise": "bug", "once_marker": str(tmp_path / "m"), "text": "better"}
+        sttd.drop("unlucky.wav", wav, {"options": options})
+        job = sttd.until("job.failed")["job"]
+        eventually((sttd.state / "failed" / "unlucky.wav").exists)
+        assert sttd.ctl("retry", job).returncode == 0
+        assert sttd.transcript("unlucky")["text"] == "better"
+        assert not list((sttd.state / "failed").iterdir())
+
+
+def test_submitted_files_are_durable_when_answered_and_idempotent_by_key(wav: Path) -> None:
+    with daemon() as sttd:
+        sttd.start()
+        first = sttd.json("submit", str(wav), "--key", "k1", "--wait")
+        assert first["state"] == "succeeded"
+        second = sttd.json("submit", str(wav), "--key", "k1")
+        assert second["job"] == first["job"]
+        assert second["duplicate"]
+
+
+def test_an_engine_that_is_away_holds_its_jobs_and_fails_none(wav: Path, tmp_path: Path) -> None:
+    with daemon() as sttd:
+        sttd.start()
+        options = {"raise": "unavailable", "once_marker": str(tmp_path / "m")}
+        sttd.drop("held.wav", wav, {"options": options})
+        sttd.until("engine.changed", state="unavailable")
+        assert sttd.transcript("held")
+        sttd.until("engine.changed", state="ok")
+        job = sttd.json("jobs")["jobs"][0]
+        assert job["state"] == "succeeded"

@@ -1,0 +1,254 @@
+"""Examples of the core's decisions that random runs do not show."""
+
+from __future__ import annotations
+
+import pytest
+
+from sttd.core import commands as do
+from sttd.core import events as on
+from sttd.core.admission import Room, admit
+from sttd.core.recycling import RecyclePolicy
+from sttd.core.retry import FailureKind, RetryPolicy
+from sttd.core.throttle import BAR_MOST_S, DEGRADED_AFTER
+from tests.support.world import MIB, World, policies
+
+
+def started(**changes: object) -> World:
+    world = World(policies(**changes))
+    world.tick()
+    world.settle()
+    return world
+
+
+def test_the_standby_is_ready_before_a_worker_retires() -> None:
+    world = started(workers=1, recycle=RecyclePolicy(max_requests=1, max_requests_jitter=0))
+    world.submit(2)
+    world.settle()
+    (first,) = world.jobs
+    world.done(first)
+    assert world.dying == {first: "leave"}
+    world.settle(bury=False)
+    assert len(world.jobs) == 1, "the next job runs although the old worker has not yet gone"
+
+
+def test_without_a_standby_the_replacement_is_made_before_the_old_one_leaves() -> None:
+    world = started(
+        workers=1, standby=0, recycle=RecyclePolicy(max_requests=1, max_requests_jitter=0)
+    )
+    world.submit(2)
+    world.settle()
+    (first,) = world.jobs
+    world.done(first)
+    assert not world.dying
+    assert len(world.alive) == 2
+    world.settle(bury=False)
+    assert first in world.dying
+    assert len(world.jobs) == 1
+
+
+def test_workers_that_die_before_they_are_ready_are_not_restarted_in_a_spin() -> None:
+    world = World(policies(workers=1, standby=0))
+    world.tick()
+    world.template_ready()
+    forks = 0
+    for _ in range(600):
+        for worker in list(world.alive):
+            forks += 1
+            world.die(worker)
+        world.tick(0.1)
+    assert forks < 15, "in a minute"
+    assert world.core.state == "degraded"
+    assert any("died" in reason for reason in world.core.troubles.values())
+    for _ in range(int(BAR_MOST_S * 20)):
+        world.tick(0.1)
+        if world.alive:
+            break
+    world.submit()
+    world.settle()
+    world.done(next(iter(world.jobs)))
+    world.tick()
+    assert world.core.state == "running"
+    assert world.names("daemon.recovered")
+
+
+def test_a_fresh_worker_over_the_soft_line_does_not_make_the_pool_spin() -> None:
+    world = started(workers=1, standby=0)
+    forks = 0
+    for _ in range(300):
+        world.settle()
+        for worker in list(world.alive):
+            if world.rss.get(worker) is None:
+                forks += 1
+                world.sample(worker, 400)
+        world.tick(0.1)
+    assert forks < 15
+    assert world.core.state == "degraded"
+
+
+def test_a_single_crash_of_a_worker_that_worked_costs_no_delay() -> None:
+    world = started()
+    world.submit(3)
+    world.settle()
+    world.done(next(iter(world.jobs)))
+    world.settle()
+    world.die(next(iter(world.jobs)))
+    world.settle()
+    assert len(world.alive) == 3
+    assert DEGRADED_AFTER > 1
+    assert world.core.state == "running"
+
+
+def test_a_job_that_crashed_goes_to_a_fresh_worker_and_a_used_one_makes_way() -> None:
+    world = started(recycle=RecyclePolicy(max_requests=50, max_requests_jitter=0))
+    for _ in range(4):
+        world.submit(2)
+        world.settle()
+        for worker in list(world.jobs):
+            world.done(worker)
+        world.settle()
+    world.submit(1, crashes=1)
+    world.settle()
+    (worker,) = world.jobs
+    assert world.served.get(worker, 0) == 0
+    assert world.core.staff.recycles["predicted"] == 1
+
+
+def test_a_sample_over_the_ceiling_kills_at_once_and_requeues_the_job() -> None:
+    world = started(retry=RetryPolicy(backoff=0))
+    world.submit()
+    world.settle()
+    (worker,) = world.jobs
+    job = world.jobs[worker].id
+    world.sample(worker, 513)
+    assert world.dying[worker] == "kill"
+    world.bury(worker)
+    assert [j.id for j in world.queue] == [job] or world.claims
+    assert world.core.staff.recycles["rss_ceiling"] == 1
+
+
+def test_a_job_timeout_and_a_stall_are_told_apart() -> None:
+    world = started(recycle=RecyclePolicy(job_timeout=5, stall_timeout=3))
+    world.submit(2)
+    world.settle()
+    silent, steady = world.jobs
+    for n in range(12):
+        job = world.jobs[steady]
+        world.feed(
+            on.Progressed(
+                worker=steady,
+                job=job.id,
+                attempt=job.attempt,
+                token=job.token,
+                position_s=float(n),
+                segments=0,
+                duration_s=None,
+            )
+        )
+        world.tick(0.5)
+    reasons = {c.worker: c.reason for c in world.commands if isinstance(c, do.Kill)}
+    assert reasons == {silent: "stalled", steady: "job_timeout"}
+
+
+def test_a_worker_that_ignores_its_order_to_leave_is_killed_after_its_grace() -> None:
+    world = started(recycle=RecyclePolicy(grace=2))
+    world.feed(on.RecycleRequested(None))
+    told = [w for w, how in world.dying.items() if how == "leave"]
+    assert told
+    world.tick(1.9)
+    assert world.dying[told[0]] == "leave"
+    world.tick(0.2)
+    assert world.dying[told[0]] == "kill"
+
+
+def test_job_progress_is_announced_at_most_once_a_second() -> None:
+    world = started()
+    world.submit()
+    world.settle()
+    (worker,) = world.jobs
+    job = world.jobs[worker]
+    for n in range(100):
+        world.now += 0.1
+        world.feed(
+            on.Progressed(
+                worker=worker,
+                job=job.id,
+                attempt=job.attempt,
+                token=job.token,
+                position_s=float(n),
+                segments=0,
+                duration_s=100.0,
+            )
+        )
+    assert 9 <= len(world.names("job.progress")) <= 11
+
+
+def test_an_unavailable_engine_holds_all_jobs_and_fails_none() -> None:
+    world = started(retry=RetryPolicy(backoff_max=10))
+    world.submit(5)
+    world.settle()
+    for worker in list(world.jobs):
+        world.fail(worker, FailureKind.UNAVAILABLE)
+    world.settle()
+    assert not world.jobs
+    for _ in range(40):
+        world.tick(0.5)
+        world.settle()
+        assert len(world.jobs) <= 1, "one probe at a time"
+        for worker in list(world.jobs):
+            world.fail(worker, FailureKind.UNAVAILABLE)
+    assert not world.failed
+    assert len(world.queue) + len(world.jobs) == 5
+
+
+def test_a_new_engine_rolls_every_worker_and_a_restarted_template_none() -> None:
+    world = started()
+    first = set(world.alive)
+    world.feed(on.TemplateExited(world.template or 0, "killed"))
+    world.tick()
+    world.settle()
+    assert set(world.alive) == first
+    world.feed(
+        on.Reconfigured(
+            recycle=world.settings.recycle,
+            retry=world.settings.retry,
+            workers=2,
+            standby=1,
+            engine_changed=True,
+        )
+    )
+    for _ in range(20):
+        world.tick()
+        world.settle()
+    assert not set(world.alive) & first
+    assert world.core.staff.recycles["reloaded"] == 3
+
+
+def test_a_stop_waits_for_running_jobs_and_for_no_longer_than_drain_timeout() -> None:
+    world = started(recycle=RecyclePolicy(drain_timeout=100, stall_timeout=0))
+    world.submit(3)
+    world.settle()
+    world.feed(on.StopRequested(now=False))
+    world.settle()
+    assert len(world.jobs) == 2
+    assert not world.exited
+    world.tick(101)
+    world.settle()
+    assert world.exited
+    assert len(world.queue) == 3
+
+
+@pytest.mark.parametrize(
+    ("available", "budget", "jobs"),
+    [
+        (8000, 8000, 4),  # room for all
+        (8000, 1100, 2),  # the budget holds two ceilings
+        (8000, 100, 1),  # a budget below one ceiling still lets one run
+        (1300, 8000, 2),  # the machine has room for two
+        (100, 8000, 0),  # the machine has no room
+    ],
+)
+def test_no_more_jobs_run_than_there_is_memory_for(available: int, budget: int, jobs: int) -> None:
+    room = Room(available=available * MIB, budget=budget * MIB)
+    admission = admit(room, workers=4, ceiling=512 * MIB, grown=0)
+    assert admission.jobs == jobs
+    assert bool(admission.reason) == (jobs < 4)
