@@ -42,6 +42,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
 
     keys: tuple[str, ...] = ()  # accepted in Ocp-Apim-Subscription-Key
     tokens: tuple[str, ...] = ()  # accepted as Authorization: Bearer
+    revoked: tuple[str, ...] = ()  # refused, whatever the above say
     quota: int = 0  # sessions at once; 429 beyond it; 0: no limit
 
 

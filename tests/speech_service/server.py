@@ -92,6 +92,8 @@ class SpeechService:
     def _status_of(self, headers: Headers) -> int:
         key, token = _credentials(headers)
         rules = self.access
+        if {key, token} & set(rules.revoked):
+            return HTTPStatus.UNAUTHORIZED
         if (rules.keys or rules.tokens) and key not in rules.keys and token not in rules.tokens:
             return HTTPStatus.UNAUTHORIZED
         if rules.quota and self.counters.now >= rules.quota:

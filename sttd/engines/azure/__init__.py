@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 
 from sttd.engines import Audio, Segment, TranscribeOptions
 from sttd.engines.azure.settings import Settings, for_job, read_settings
-from sttd.engines.azure.sources import BROKER_VARIABLE, source_for
+from sttd.engines.azure.sources import BROKER_VARIABLE, Source, source_for
 
 __all__ = ["AzureEngine"]
 
@@ -46,11 +46,15 @@ class AzureEngine:
     def __init__(self, options: Mapping[str, object]) -> None:
         self.settings: Settings = read_settings(options)
         self.version = importlib.metadata.version(DISTRIBUTION)
+        self._source: Source | None = None  # a worker's, never the template's
         self._conversation = importlib.import_module("sttd.engines.azure.conversation")
 
     def transcribe(self, audio: Audio, options: TranscribeOptions) -> Iterator[Segment]:
         """Yield final segments in order of time; raises the errors of `sttd.engines`."""
         job = for_job(self.settings, options)
-        source = source_for(self.settings)
+        if self._source is None:
+            self._source = source_for(self.settings)
         wished = job != self.settings
-        yield from self._conversation.Conversation(job, source, audio, wished=wished).segments()
+        yield from self._conversation.Conversation(
+            job, self._source, audio, wished=wished
+        ).segments()

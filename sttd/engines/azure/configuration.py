@@ -42,7 +42,8 @@ def speech_config(job: Settings, grant: Grant, proxy_password: str = "") -> Any:
     config.set_properties_by_name(_by_name(job))
     if job.proxy:
         _set_proxy(config, job.proxy, proxy_password)
-    config.set_properties_by_name(job.properties)
+    for name, value in job.properties.items():
+        _set_raw(config, name, value)
     return config
 
 
@@ -98,6 +99,15 @@ def _by_name(job: Settings) -> dict[str, str]:
         values["SPEECH-AudioThrottleLowAsPercentageOfRealTime"] = percent
         values["SPEECH-MaxBufferSizeMs"] = str(FAST_BUFFER_MS)
     return values
+
+
+def _set_raw(config: Any, name: str, value: str) -> None:
+    """A property by the name of its PropertyId where it has one, else by the name as it is."""
+    known = sdk.PropertyId.__members__.get(name)
+    if known is not None:
+        config.set_property(known, value)
+    else:
+        config.set_property_by_name(name, value)
 
 
 def _set_proxy(config: Any, proxy: str, password: str) -> None:

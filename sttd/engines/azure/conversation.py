@@ -20,7 +20,7 @@ from sttd.engines import (
     TransientEngineError,
 )
 from sttd.engines.azure import cleanup
-from sttd.engines.azure.errors import Ending
+from sttd.engines.azure.errors import Ending, start_error
 from sttd.engines.azure.events import (
     Broken,
     Canceled,
@@ -60,6 +60,7 @@ class Conversation:
         self._progress_at = 0.0
         self._progress_taken = 0
         self._renew_at = float("inf")
+        self._tick_s = min(TICK_S, job.stall_timeout / 4 or TICK_S)
         language = job.languages[0] if len(job.languages) == 1 else None
         self._results = Results(audio.start_s, language, diarization=job.diarization)
 
@@ -74,7 +75,7 @@ class Conversation:
                 yield from self._session(self._renewed(grant))
             error = self._ending.error(audio_taken=self._feed.drained)
             if error is not None:
-                raise error
+                raise self._reconsidered(error, grant)
         finally:
             cleanup.tidy()
 
@@ -88,6 +89,14 @@ class Conversation:
         self._ending = Ending(wished=self._wished)
         self._events = queue.SimpleQueue()
         return grant
+
+    def _reconsidered(self, error: EngineError, grant: Grant) -> EngineError:
+        """A token refused in mid-session is replaced; the next attempt goes on with the new one."""
+        if not isinstance(error, AuthenticationError) or not self._ending.connected:
+            return error
+        if self._source.get(grant.fingerprint).value == grant.value:
+            return error
+        return TransientEngineError(f"the token was refused in mid-session and renewed: {error}")
 
     # -- one session -------------------------------------------------------------------------
     def _session(self, grant: Grant) -> Iterator[Segment]:
@@ -114,14 +123,14 @@ class Conversation:
         try:
             session.start(self._job, grant, password)
         except (RuntimeError, ValueError) as error:
-            raise TransientEngineError(f"the Speech SDK cannot start a session: {error}") from None
+            raise start_error(str(error), wished=self._wished) from None
 
     def _step(self, session: Session) -> Iterator[Segment]:
         """Put what there is room for, take what happened."""
         if self._ending.connected:
             self._fill()
         try:
-            event: Event | None = self._events.get(timeout=TICK_S)
+            event: Event | None = self._events.get(timeout=self._tick_s)
         except queue.Empty:
             event = None
         while event is not None:

@@ -20,6 +20,8 @@ from sttd.engines import (
 
 REASON_ERROR, REASON_END_OF_STREAM, REASON_BY_USER = 1, 2, 3  # CancellationReason
 
+OBJECT_COUNT = "maximum object count"  # of the message when the tripwire is struck
+
 
 class Verdict(enum.Enum):
     """What becomes of the job."""
@@ -112,6 +114,7 @@ _ERRORS: dict[Verdict, type[EngineError]] = {
 }
 
 _AT_THE_DOOR = re.compile(r"upgrade failed|WS_OPEN_ERROR", re.IGNORECASE)
+_STACK = re.compile(r"\[CALL STACK BEGIN\].*?\[CALL STACK END\]", re.DOTALL)
 _SECRETS = (
     (re.compile(r"(?i)(bearer\s+|aad#\S*?#)\S+"), r"\1..."),
     (re.compile(r"(?i)((?:subscription-?)?key|token|authorization|sig|code)=[^&\s]+"), r"\1=..."),
@@ -137,10 +140,22 @@ def error_for(code: int, details: str, *, connected: bool, wished: bool = False)
 
 def scrubbed(details: str) -> str:
     """The SDK's words in one short line, with nothing secret and nothing that was said."""
-    details = details.partition("Response text:")[0]  # may quote what was said
+    details = _STACK.sub("", details).partition("Response text:")[0]  # may quote what was said
     for pattern, replacement in _SECRETS:
         details = pattern.sub(replacement, details)
     return " ".join(details.split())[:500]
+
+
+def start_error(details: str, *, wished: bool) -> EngineError:
+    """The engine error for a session that the SDK would not even begin.
+
+    Its arguments are at fault, as a rule: the configuration's, which concern everybody, or the
+    job's own. Only the tripwire for leaked objects is this worker's.
+    """
+    if OBJECT_COUNT in details:
+        return TransientEngineError(f"this worker holds too many SDK objects: {scrubbed(details)}")
+    kind = InvalidAudioError if wished else EngineUnavailableError
+    return kind(f"the Speech SDK refuses to begin a session: {scrubbed(details)}")
 
 
 class Ending:

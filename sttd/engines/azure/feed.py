@@ -25,7 +25,8 @@ class Feed:
         self.drained = False  # the SDK was told of the end
         self._on_room = on_room
         self._changed = threading.Condition()
-        self._chunks: deque[memoryview] = deque()
+        self._chunks: deque[bytes] = deque()
+        self._at = 0  # bytes of the first chunk that are gone
         self._size = 0
         self._open = False  # the connection stands
         self._ended = False  # no more will come
@@ -40,7 +41,7 @@ class Feed:
     def put(self, chunk: bytes) -> None:
         """Add a chunk."""
         with self._changed:
-            self._chunks.append(memoryview(chunk))
+            self._chunks.append(chunk)
             self._size += len(chunk)
             self._changed.notify()
 
@@ -66,7 +67,8 @@ class Feed:
     def read(self, buffer: memoryview, session: int) -> int:
         """Fill the SDK's buffer; 0 is the end. Called on the SDK's thread, may wait."""
         with self._changed:
-            self._changed.wait_for(lambda: session != self.session or self._ready())
+            while session == self.session and not (self._open and (self._size or self._ended)):
+                self._changed.wait()
             if session != self.session:
                 return 0
             count = self._fill(buffer)
@@ -79,20 +81,17 @@ class Feed:
             self._on_room()
         return count
 
-    def _ready(self) -> bool:
-        return self._open and (self._size > 0 or self._ended)
-
     def _fill(self, buffer: memoryview) -> int:
-        count = 0
-        while self._chunks and count < len(buffer):
-            chunk = self._chunks[0]
-            part = min(len(chunk), len(buffer) - count)
-            buffer[count : count + part] = chunk[:part]
+        wanted, count = len(buffer), 0
+        while self._chunks and count < wanted:
+            chunk, at = self._chunks[0], self._at
+            part = min(len(chunk) - at, wanted - count)
+            buffer[count : count + part] = chunk[at : at + part]
             count += part
-            if part == len(chunk):
+            self._at = at + part
+            if self._at == len(chunk):
                 self._chunks.popleft()
-            else:
-                self._chunks[0] = chunk[part:]
+                self._at = 0
         self._size -= count
         return count
 

@@ -74,7 +74,7 @@ class Results:
         best = phrase.n_best[0] if phrase.n_best else _Best()
         text = (best.display or phrase.display_text).strip()
         key = (phrase.offset, phrase.duration, text)
-        if not text or key == self._last:
+        if phrase.recognition_status != "Success" or not text or key == self._last:
             return None
         self._last = key
         start_s = max(self._least_s, self._seconds(phrase.offset))

@@ -1,0 +1,370 @@
+"""Keys and tokens: where they come from, how often they are asked for, who may see them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from sttd.engines import AuthenticationError, EngineUnavailableError, TransientEngineError
+from sttd.engines.azure.grants import Grant, expiry_of
+from sttd.engines.azure.settings import read_settings
+from sttd.engines.azure.sources import BrokerSource, OwnSource
+from tests.speech_service.behaviour import Access, Behaviour
+from tests.speech_service.identity import Identity, fake_jwt, running_identity
+from tests.speech_service.running import Running, running_service
+from tests.support.azure import Recording, engine_for, transcribe, whole
+
+ROOT = Path(__file__).parents[2]
+RESOURCE = "/subscriptions/1/resourceGroups/g/providers/Microsoft.CognitiveServices/accounts/a"
+ENTRA: dict[str, Any] = {"auth": "entra", "credential": "managed-identity"}
+NOBODY = ("STTD_HELPER_SOCKET", "AZURE_ACCESS_TOKEN", "CREDENTIALS_DIRECTORY")
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    with running_service() as service:
+        yield service
+
+
+@pytest.fixture
+def service(running: Running) -> Running:
+    running.service.plan = [Behaviour()]
+    running.service.access = Access()
+    running.counters.sessions.clear()
+    return running
+
+
+@pytest.fixture
+def identity(monkeypatch: pytest.MonkeyPatch) -> Iterator[Identity]:
+    for name in NOBODY:
+        monkeypatch.delenv(name, raising=False)
+    with running_identity() as endpoint:
+        for name, value in endpoint.environment.items():
+            monkeypatch.setenv(name, value)
+        yield endpoint
+
+
+@contextlib.contextmanager
+def running_broker(path: Path, **options: object) -> Iterator[BrokerSource]:
+    """The helper as the supervisor starts it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sttd.engines.azure.broker", str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    section = {"host": "ws://127.0.0.1:1"} | options
+    process.stdin.write(msgspec.json.encode(section) + b"\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == b"ready\n"
+    try:
+        yield BrokerSource(str(path))
+    finally:
+        process.stdin.close()
+        assert process.wait(10) == 0
+        process.stdout.close()
+    assert not path.exists()
+
+
+def tokens_seen(service: Running) -> list[str]:
+    return [token for session in service.counters.sessions.values() for token in session.tokens]
+
+
+# -- keys --------------------------------------------------------------------------------------
+def test_a_key_is_found_by_its_credentials_name(
+    service: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STTD_CREDENTIAL_SPEECH_KEY", "k1")
+    service.service.access = Access(keys=("k1",))
+
+    engine = engine_for(service.host, auth="key", key="speech-key")
+
+    assert whole(transcribe(engine, Recording(3.0)), 3.0)
+
+
+def test_a_key_that_was_replaced_is_read_anew(
+    service: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "speech-key").write_text("k1")
+    engine = engine_for(service.host, auth="key", key="speech-key")
+    service.service.access = Access(keys=("k2",))
+    with pytest.raises(AuthenticationError):
+        transcribe(engine, Recording(1.0))
+
+    (tmp_path / "speech-key").write_text("k2")
+
+    assert whole(transcribe(engine, Recording(1.0)), 1.0)
+
+
+# -- tokens ------------------------------------------------------------------------------------
+def test_a_managed_identitys_token_opens_the_door(service: Running, identity: Identity) -> None:
+    engine = engine_for(service.host, **ENTRA)
+
+    assert whole(transcribe(engine, Recording(3.0)), 3.0)
+
+    assert tokens_seen(service) == identity.tokens
+    assert identity.asked[0]["resource"] == ["https://cognitiveservices.azure.com"]
+
+
+def test_on_a_regional_address_the_token_is_composed_with_the_resource(
+    identity: Identity,
+) -> None:
+    settings = read_settings({"region": "westeurope", "resource_id": RESOURCE, **ENTRA})
+
+    assert OwnSource(settings).get().value == f"aad#{RESOURCE}#{identity.tokens[0]}"
+
+
+def test_a_regional_address_without_a_resource_says_what_is_missing(identity: Identity) -> None:
+    settings = read_settings({"region": "westeurope", **ENTRA})
+
+    with pytest.raises(AuthenticationError, match="resource_id"):
+        OwnSource(settings).get()
+    assert identity.asked
+
+
+def test_an_identity_that_refuses_stops_the_job_before_it_connects(
+    service: Running, identity: Identity
+) -> None:
+    identity.status = 400
+    before = service.counters.upgrades
+
+    with pytest.raises(AuthenticationError, match="no token"):
+        transcribe(engine_for(service.host, **ENTRA), Recording(3.0))
+
+    assert service.counters.upgrades == before
+
+
+def test_a_token_given_in_the_environment_is_used_as_it_is(
+    service: Running, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = fake_jwt(7, time.time() + 600)
+    monkeypatch.setenv("AZURE_ACCESS_TOKEN", given)
+
+    transcribe(engine_for(service.host, **ENTRA), Recording(1.0))
+
+    assert tokens_seen(service) == [given]
+    assert not identity.asked
+
+
+def test_a_given_token_that_has_expired_is_no_token(
+    identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_ACCESS_TOKEN", fake_jwt(7, time.time() - 1))
+
+    with pytest.raises(AuthenticationError, match="expired"):
+        OwnSource(read_settings({"host": "ws://h", **ENTRA})).get()
+    assert not identity.asked
+
+
+def test_a_token_is_renewed_in_a_long_session_and_used_at_the_next_connection(
+    service: Running, identity: Identity
+) -> None:
+    identity.life_s = 2.0  # renewed half-way through a life so short
+    service.service.plan = [Behaviour(drop_at_s=11.0), Behaviour()]
+    engine = engine_for(service.host, hurry=False, **ENTRA)
+
+    segments = transcribe(engine, Recording(12.0))
+
+    assert whole(segments, 12.0)
+    first, second = tokens_seen(service)
+    assert [first, second] == identity.tokens
+
+
+def test_a_refused_token_is_replaced_once_and_the_recording_goes_on(
+    service: Running, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sttd.engines.azure.sources.REPEAT_REFUSED_S", 0.0)
+    engine = engine_for(service.host, **ENTRA)
+    transcribe(engine, Recording(1.0))
+    service.service.access = Access(revoked=tuple(identity.tokens))
+
+    segments = transcribe(engine, Recording(3.0))
+
+    assert whole(segments, 3.0)
+    assert len(identity.tokens) == 2
+    assert tokens_seen(service) == identity.tokens
+
+
+def test_an_identity_that_gives_the_refused_token_again_is_asked_once(
+    service: Running, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sttd.engines.azure.sources.REPEAT_REFUSED_S", 0.0)
+    identity.same = True
+    engine = engine_for(service.host, **ENTRA)
+    transcribe(engine, Recording(1.0))
+    service.service.access = Access(revoked=tuple(identity.tokens))
+    before = service.counters.upgrades
+
+    with pytest.raises(AuthenticationError):
+        transcribe(engine, Recording(3.0))
+
+    assert len(identity.asked) == 2
+    assert service.counters.upgrades == before + 1
+
+
+def test_a_token_refused_when_it_was_issued_a_moment_ago_is_not_fetched_again(
+    service: Running, identity: Identity
+) -> None:
+    service.service.access = Access(tokens=("another",))
+    engine = engine_for(service.host, **ENTRA)
+
+    for _ in range(3):
+        with pytest.raises(AuthenticationError):
+            transcribe(engine, Recording(1.0))
+
+    assert len(identity.asked) == 1
+
+
+def test_a_token_revoked_in_mid_session_is_no_end_of_the_job(
+    service: Running, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sttd.engines.azure.sources.REPEAT_REFUSED_S", 0.0)
+    service.service.plan = [Behaviour(drop_at_s=11.0), Behaviour(status=401), Behaviour()]
+
+    with pytest.raises(TransientEngineError, match="renewed"):
+        transcribe(engine_for(service.host, hurry=False, **ENTRA), Recording(12.0))
+
+    assert len(identity.tokens) == 2
+
+
+# -- the broker --------------------------------------------------------------------------------
+def test_forty_workers_and_two_hundred_jobs_cost_one_request(
+    tmp_path: Path, identity: Identity
+) -> None:
+    values: list[str] = []
+    with running_broker(tmp_path / "helper", **ENTRA) as broker:
+
+        def worker() -> None:
+            values.extend(broker.get().value for _ in range(5))
+
+        workers = [threading.Thread(target=worker) for _ in range(40)]
+        for thread in workers:
+            thread.start()
+        for thread in workers:
+            thread.join()
+
+    assert len(values) == 200
+    assert set(values) == set(identity.tokens)
+    assert len(identity.asked) == 1
+
+
+def test_a_recording_is_transcribed_with_what_the_broker_holds_alone(
+    service: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STTD_CREDENTIAL_SPEECH_KEY", "k1")
+    service.service.access = Access(keys=("k1",))
+    with running_broker(tmp_path / "helper", auth="key", key="speech-key"):
+        monkeypatch.delenv("STTD_CREDENTIAL_SPEECH_KEY")
+        monkeypatch.setenv("STTD_HELPER_SOCKET", str(tmp_path / "helper"))
+
+        engine = engine_for(service.host, auth="key", key="speech-key")
+
+        assert whole(transcribe(engine, Recording(3.0)), 3.0)
+
+
+def test_the_brokers_socket_is_its_users_alone(tmp_path: Path, identity: Identity) -> None:
+    assert identity.url
+    with running_broker(tmp_path / "helper", **ENTRA):
+        assert stat.S_IMODE(os.stat(tmp_path / "helper").st_mode) == 0o600
+
+
+def test_the_broker_passes_on_why_there_is_no_token(tmp_path: Path, identity: Identity) -> None:
+    identity.status = 400
+    with (
+        running_broker(tmp_path / "helper", **ENTRA) as broker,
+        pytest.raises(AuthenticationError, match="no token"),
+    ):
+        broker.get()
+
+
+def test_a_refusing_identity_is_not_asked_again_at_once(tmp_path: Path, identity: Identity) -> None:
+    identity.status = 400
+    with running_broker(tmp_path / "helper", **ENTRA) as broker:
+        for _ in range(5):
+            with pytest.raises(AuthenticationError):
+                broker.get()
+
+    assert len(identity.asked) == 1
+
+
+def test_nonsense_on_the_brokers_socket_does_not_disturb_it(
+    tmp_path: Path, identity: Identity
+) -> None:
+    with running_broker(tmp_path / "helper", **ENTRA) as broker:
+        for nonsense in (b"", b"\xff\x00\n", b'{"ask":"everything"}\n', b"x" * 100_000 + b"\n"):
+            with (
+                contextlib.suppress(ConnectionError),
+                socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line,
+            ):
+                line.connect(str(tmp_path / "helper"))
+                line.sendall(nonsense)
+        assert broker.get().value in identity.tokens
+
+
+def test_without_its_broker_a_worker_says_that_it_is_away(tmp_path: Path) -> None:
+    with pytest.raises(EngineUnavailableError, match="credential helper"):
+        BrokerSource(str(tmp_path / "nobody")).get()
+
+
+def test_a_broker_with_a_bad_section_says_so_and_ends(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sttd.engines.azure.broker", str(tmp_path / "helper")],
+        input=b'{"regoin":"westeurope"}\n',
+        capture_output=True,
+        cwd=ROOT,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert b"did you mean 'region'" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_neither_broker_nor_worker_imports_what_fetches_tokens() -> None:
+    code = (
+        "import sys, sttd.engines.azure.broker as b; from sttd.engines.azure import AzureEngine;"
+        "assert 'azure.cognitiveservices.speech' not in sys.modules;"
+        "AzureEngine({'host': 'ws://h', 'auth': 'none'});"
+        "assert 'azure.cognitiveservices.speech' in sys.modules;"
+        "bad = {'azure.identity', 'msal', 'requests'} & set(sys.modules);"
+        "assert not bad, bad"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+# -- grants ------------------------------------------------------------------------------------
+def test_a_grant_never_shows_its_secret() -> None:
+    grant = Grant(kind="token", value="s3cret", expires_at=5.0)
+
+    assert "s3cret" not in repr(grant)
+    assert "s3cret" not in str([grant])
+
+
+def test_tokens_are_renewed_five_minutes_before_their_end_or_half_way() -> None:
+    assert Grant(kind="token", issued_at=0, expires_at=3600).renew_at == 3300
+    assert Grant(kind="token", issued_at=0, expires_at=60).renew_at == 30
+    assert Grant(kind="key").renew_at == float("inf")
+
+
+@pytest.mark.parametrize("token", ["", "opaque", "a.b.c", "aad#x#a.b.c", "a.e30.c"])
+def test_a_token_that_does_not_say_when_it_ends_is_left_alone(token: str) -> None:
+    assert expiry_of(token) is None
+
+
+def test_a_composed_tokens_expiry_is_read() -> None:
+    assert expiry_of(f"aad#{RESOURCE}#{fake_jwt(1, 1234)}") == 1234

@@ -1,0 +1,100 @@
+"""For tests of the Azure engine: recordings, an engine in a hurry, what a process holds."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sttd.engines import EngineError, Segment, TranscribeOptions
+from sttd.engines.azure import AzureEngine
+from tests.speech_service.recognisers import marked_pcm
+
+# The audio flows as fast as it can, and refusals are retried after 20 ms instead of 250.
+HURRY = {
+    "SPEECH-TransmitLengthBeforThrottleMs": "36000000",
+    "SPEECH-MaxBufferSizeMs": "1800000",
+    "SPEECH-Error-RetryDurationMS": "20",
+}
+CHUNK = 64 * 1024  # the largest an Audio hands out
+
+
+class Recording:
+    """An `Audio` of marks: every 100 ms of it carries its number."""
+
+    def __init__(self, seconds: float, start_s: float = 0.0, pcm: bytes | None = None) -> None:
+        self.name = "marks.wav"
+        self.path = "/nowhere/marks.wav"
+        self.duration_s: float | None = seconds
+        self.start_s = start_s
+        self.reports: list[EngineError] = []
+        self.handed = 0  # bytes
+        self._pcm = marked_pcm(seconds - start_s, start_s) if pcm is None else pcm
+
+    def __iter__(self) -> Iterator[bytes]:
+        for at in range(0, len(self._pcm), CHUNK):
+            chunk = self._pcm[at : at + CHUNK]
+            self.handed += len(chunk)
+            yield chunk
+
+    def report(self, error: EngineError) -> None:
+        self.reports.append(error)
+
+
+def engine_for(host: str, *, hurry: bool = True, **options: Any) -> AzureEngine:
+    """An engine that talks to a local service; without `hurry`, at the SDK's own pace."""
+    properties = (HURRY if hurry else {}) | options.pop("properties", {})
+    given = {"host": host, "auth": "none", "properties": properties, "stall_timeout": 5.0}
+    return AzureEngine(given | options)
+
+
+def transcribe(
+    engine: AzureEngine,
+    recording: Recording,
+    options: TranscribeOptions | None = None,
+    into: list[Segment] | None = None,
+) -> list[Segment]:
+    """All segments; `into` keeps those that came before an error."""
+    segments = into if into is not None else []
+    segments.extend(engine.transcribe(recording, options or TranscribeOptions()))
+    return segments
+
+
+def heard(segments: list[Segment]) -> list[tuple[int, int]]:
+    """The marks that a transcript of a `Recording` covers: first and last of each segment.
+
+    Raises AssertionError where marks were missing inside a segment, or its times are not theirs.
+    """
+    found = []
+    for segment in segments:
+        assert "hole" not in segment.text, segment
+        first, last = (int(part.removeprefix("m")) for part in segment.text.split("-"))
+        assert segment.start_s == round(first / 10, 4), segment
+        assert segment.end_s == round((last + 1) / 10, 4), segment
+        found.append((first, last))
+    return found
+
+
+def whole(segments: list[Segment], seconds: float, start_s: float = 0.0) -> bool:
+    """Whether the segments cover the recording once, in order and without a hole."""
+    marks = [m for first, last in heard(segments) for m in range(first, last + 1)]
+    return marks == list(range(round(start_s * 10), round(seconds * 10)))
+
+
+def holdings() -> Mapping[str, int]:
+    """What this process holds: live SDK objects, native threads, descriptors, bytes of RSS."""
+    kinds = ("azure.cognitiveservices.speech", "sttd.engines.azure")
+    objects = sum(
+        1
+        for thing in gc.get_objects()
+        if type(thing).__module__.startswith(kinds) and not isinstance(thing, type)
+    )
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "objects": objects,
+        "threads": len(os.listdir("/proc/self/task")),
+        "fds": len(os.listdir("/proc/self/fd")),
+        "rss": resident,
+    }
