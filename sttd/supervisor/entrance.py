@@ -102,6 +102,8 @@ def _open(root: int, name: str, held: Open) -> _File | Busy | Refused | None:
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
             raise
+        if error.errno == errno.ENAMETOOLONG:  # a sidecar of so long a name cannot be
+            return None
         if error.errno == errno.ELOOP:
             return Refused("a symbolic link is not followed; put the file itself there")
         return Refused(f"cannot be opened: {error.strerror}; give sttd the right to read it")

@@ -34,6 +34,22 @@ EXTENSIONS = frozenset({"wav", "mp3", "flac"})
 DEADLINE_S = 30.0
 
 
+class Clocks:
+    """The two clocks, set by hand; files that are made meanwhile have the real time."""
+
+    def __init__(self) -> None:
+        self.boottime_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self.wall_s = time.time()
+
+    def clock(self) -> Clock:
+        return Clock(lambda: self.boottime_s, lambda: self.wall_s)
+
+    def tick(self, seconds: float) -> None:
+        """Let time pass for those who look at these clocks."""
+        self.boottime_s += seconds
+        self.wall_s += seconds
+
+
 @dataclass
 class Heard:
     """A listener that remembers; `changed` is set whenever it was told something."""
