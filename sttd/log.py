@@ -51,6 +51,9 @@ MOST_ITEMS = 100
 
 _PLAIN = (int, bool, type(None))
 
+# What JSON may hold as it is, and terminals obey (C1) or line readers stop at.
+_ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
+
 # syslog(3) levels, as sd-daemon(3) puts them in front of a line.
 PRIORITIES: dict[Level, int] = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 
@@ -183,7 +186,8 @@ def _printable(text: str) -> str:
 def _json(_logger: object, _method: str, values: dict[str, object]) -> str:
     """The last step of structlog's chain: one JSON object, the fixed keys first."""
     head = {key: values.pop(key) for key in ("timestamp", "level", "event")}
-    return msgspec.json.encode({**head, **values}).decode()
+    line = msgspec.json.encode({**head, **values}).decode()
+    return line if line.isascii() else line.translate(_ESCAPES)
 
 
 class _Lines:

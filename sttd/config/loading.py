@@ -63,7 +63,7 @@ def files(
     if named:
         return (Path(named),)
     default = etc / "sttd.toml"
-    overlays = sorted((etc / "conf.d").glob("*.toml"))
+    overlays = sorted((etc / "conf.d").glob("[!.]*.toml"))
     return tuple([default] if _exists(default) else []) + tuple(overlays)
 
 

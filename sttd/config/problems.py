@@ -30,7 +30,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
         subject = f"{self.key} = {self.shown}" if self.shown else self.key
         parts = [part for part in (self.where, subject, self.message) if part]
         line = ": ".join(parts) + (f"; {self.remedy}" if self.remedy else "")
-        return line.encode("utf-8", "backslashreplace").decode()
+        return _plain(line)
 
 
 class ConfigError(Exception):
@@ -58,7 +58,7 @@ def show(key: str, value: object) -> str:
         text = "[" + ", ".join(show("", each) for each in value) + "]"
     else:
         text = str(value)
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    text = _plain(text)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
@@ -72,3 +72,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def did_you_mean(name: str) -> str:
     """A remedy from what `nearest` found."""
     return f'did you mean "{name}"?' if name else ""
+
+
+def _plain(text: str) -> str:
+    """The text as one line that is safe on a terminal: keys and values may hold anything."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -232,12 +232,16 @@ def _sockets(settings: Settings) -> Iterator[Misfit]:
 
 def _folders(settings: Settings) -> Iterator[Misfit]:
     inbox, outbox = settings.inbox_dir, settings.outbox_dir
-    if inbox.is_relative_to(outbox) or outbox.is_relative_to(inbox):
+    holding = [
+        name
+        for name, path in (("inbox.path", inbox), ("outbox.path", outbox))
+        if settings.state_dir.is_relative_to(path)
+    ]
+    for name in holding:
+        yield Misfit((name, "state_dir"), "must not hold state_dir", "use a folder beneath it")
+    if not holding and (inbox.is_relative_to(outbox) or outbox.is_relative_to(inbox)):
         yield Misfit(
             ("inbox.path", "outbox.path"),
             "and outbox.path must not be the same folder, nor one inside the other",
             "give each a folder of its own",
         )
-    for name, path in (("inbox.path", inbox), ("outbox.path", outbox)):
-        if settings.state_dir.is_relative_to(path):
-            yield Misfit((name, "state_dir"), "must not hold state_dir", "use a folder beneath it")

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from sttd.config import conversion, units
 from sttd.config.problems import did_you_mean, nearest
 from sttd.config.sections import AZURE_DEFAULTS, Settings
 
@@ -114,8 +115,6 @@ def flatten(settings: Settings) -> dict[str, object]:
 
 def text_of(name: str, value: object) -> object:
     """A value as the file would have it: sizes and times with their units, paths as text."""
-    from sttd.config import conversion, units  # noqa: PLC0415 (for showing only)
-
     key = key_of(name)
     unit = conversion.unit_of(key.kind) if key else ""
     if unit == "size":

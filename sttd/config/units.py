@@ -92,9 +92,9 @@ def format_size(size: int) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """The shortest text that parses to the same seconds: "15min"."""
-    for unit in ("d", "h", "min"):
-        if seconds and seconds % float(TIMES[unit]) == 0:
+    """A short text that parses to the same seconds: "15min", "60s"."""
+    for unit, least in (("d", 86400.0), ("h", 3600.0), ("min", 120.0)):
+        if seconds >= least and seconds % float(TIMES[unit]) == 0:
             return f"{int(seconds / float(TIMES[unit]))}{unit}"
     return f"{format_number(seconds)}s"
 
