@@ -194,11 +194,14 @@ class CancelRequested(msgspec.Struct, frozen=True):
 
 
 class Reconfigured(msgspec.Struct, frozen=True, kw_only=True):
-    """New policies are in force; `engine_changed`: the workers must be replaced."""
+    """New policies are in force; `engine_changed`: the workers must be replaced.
+
+    `workers` None: as many as now (an operator may have scaled).
+    """
 
     recycle: RecyclePolicy
     retry: RetryPolicy
-    workers: int
+    workers: int | None
     standby: int
     engine_changed: bool
 

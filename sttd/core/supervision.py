@@ -230,7 +230,7 @@ class Supervision:
             case on.DrainRequested():
                 self._drain(out)
             case on.ResumeRequested():
-                self._resume(now)
+                self._resume(now, out)
             case on.StopRequested(at_once):
                 self._stop(now, out, at_once=at_once)
             case on.RecycleRequested(worker):
@@ -253,12 +253,13 @@ class Supervision:
             self.work.release(out)
             out.append(do.Announce("daemon.draining", {}))
 
-    def _resume(self, now: float) -> None:
+    def _resume(self, now: float, out: list[do.Command]) -> None:
         self.health.probe_soon(now)
         self.work.rang()
         if self.mode is Mode.DRAINING:
             self.mode = Mode.RUNNING
             self._said_drained = False
+            out.append(do.Announce("daemon.resumed", {}))
 
     def _stop(self, now: float, out: list[do.Command], *, at_once: bool) -> None:
         self._drain(out)
@@ -281,14 +282,12 @@ class Supervision:
 
     def _reconfigure(self, event: on.Reconfigured, now: float) -> None:
         self.policies = msgspec.structs.replace(
-            self.policies,
-            recycle=event.recycle,
-            retry=event.retry,
-            workers=event.workers,
-            standby=event.standby,
+            self.policies, recycle=event.recycle, retry=event.retry
         )
         self.staff.policy, self.work.policy = event.recycle, event.retry
-        self.staff.target, self.staff.standby = event.workers, event.standby
+        self.staff.standby = event.standby
+        if event.workers is not None:
+            self.staff.target = event.workers
         self.health.backoff_max = event.retry.backoff_max
         self.health.probe_soon(now)
         self.work.rang()

@@ -358,14 +358,15 @@ class Loop:
         return self.sampling.interval(worker, busy=self._is_busy(worker))
 
     def reconfigure(self, settings: Settings, new: Policies, *, engine_changed: bool) -> None:
-        """New settings are in force."""
+        """New settings are in force; an operator's `scale` holds unless the pool's changed."""
+        rescaled = settings.pool.workers != self.settings.pool.workers
         self.settings = settings
         self.sampling.policy = new.recycle
         self.feed(
             on.Reconfigured(
                 recycle=new.recycle,
                 retry=new.retry,
-                workers=new.workers,
+                workers=new.workers if rescaled else None,
                 standby=new.standby,
                 engine_changed=engine_changed,
             )

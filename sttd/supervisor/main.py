@@ -218,9 +218,9 @@ class Daemon:
         """Unmake everything that was made."""
         if hasattr(self, "uploads"):
             self.uploads.close()
-        self.log.event(
-            "daemon.stopped", uptime_s=round(time.monotonic() - self._started, 3), exit_code=code
-        )
+        if self._closers:  # it held the lock, so it said that it started
+            uptime = round(time.monotonic() - self._started, 3)
+            self.log.event("daemon.stopped", uptime_s=uptime, exit_code=code)
         if hasattr(self, "control"):
             await self.control.close()
         if hasattr(self, "ledger"):

@@ -97,6 +97,10 @@ def subreaper() -> None:
     linux.become_subreaper()
 
 
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def run_async(body: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
         await asyncio.wait_for(body(), 60)
@@ -149,8 +153,7 @@ def test_a_worker_is_the_supervisors_own_child_and_outlives_its_template() -> No
             pool.fork("w-1", 1)
             pid = (await told.until("forked", "w-1"))[-1]
             await told.until("said", "w-1", kind=say.Ready)
-            stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            assert int(stat[1]) == os.getpid()
+            assert parent_of(pid) == os.getpid()
             os.kill(ready.pid, signal.SIGKILL)
             await told.until("template_exited", 1)
             assert pool.pids() == {"w-1": pid}

@@ -10,7 +10,7 @@ from typing import Any
 
 from sttd.engines import EngineError, Segment, TranscribeOptions
 from sttd.engines.azure import AzureEngine
-from tests.speech_service.recognisers import marked_pcm
+from tests.speech_service.marks import marked_pcm
 
 # The audio flows as fast as it can, and refusals are retried after 20 ms instead of 250.
 HURRY = {
@@ -89,7 +89,7 @@ def holdings() -> Mapping[str, int]:
     objects = sum(
         1
         for thing in gc.get_objects()
-        if type(thing).__module__.startswith(kinds) and not isinstance(thing, type)
+        if str(type(thing).__module__).startswith(kinds) and not isinstance(thing, type)
     )
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return {

@@ -63,7 +63,7 @@ class Daemon:
     # -- life ----------------------------------------------------------------------------------
     def start(self, *, wait: bool = True, env: Mapping[str, str] | None = None) -> None:
         """Start it; with `wait`, until submissions are accepted."""
-        environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDEVMODE": "0", **(env or {})}
+        environ = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [PYTHON, "-m", "sttd", "-c", str(self.config)],

@@ -193,8 +193,16 @@ class World:
     def names(self, event: str) -> list[do.Announce]:
         return [t for t in self.told if t.event == event]
 
+    def names_of(self, kind: type[do.Command]) -> list[do.Command]:
+        """All commands of a kind so far."""
+        return [c for c in self.commands if isinstance(c, kind)]
+
+    def state(self) -> str:
+        """What the core says of itself now."""
+        return self.core.state
+
     # -- carrying out, with the rules that must hold -------------------------------------------
-    def _carry_out(self, command: do.Command) -> None:
+    def _carry_out(self, command: do.Command) -> None:  # noqa: PLR0915 (one case a command)
         match command:
             case do.StartTemplate(epoch):
                 self.starting_templates.append(epoch)

@@ -57,7 +57,7 @@ def test_workers_that_die_before_they_are_ready_are_not_restarted_in_a_spin() ->
             world.die(worker)
         world.tick(0.1)
     assert forks < 15, "in a minute"
-    assert world.core.state == "degraded"
+    assert world.state() == "degraded"
     assert any("died" in reason for reason in world.core.troubles.values())
     for _ in range(int(BAR_MOST_S * 20)):
         world.tick(0.1)
@@ -67,7 +67,7 @@ def test_workers_that_die_before_they_are_ready_are_not_restarted_in_a_spin() ->
     world.settle()
     world.done(next(iter(world.jobs)))
     world.tick()
-    assert world.core.state == "running"
+    assert world.state() == "running"
     assert world.names("daemon.recovered")
 
 
@@ -82,7 +82,7 @@ def test_a_fresh_worker_over_the_soft_line_does_not_make_the_pool_spin() -> None
                 world.sample(worker, 400)
         world.tick(0.1)
     assert forks < 15
-    assert world.core.state == "degraded"
+    assert world.state() == "degraded"
 
 
 def test_a_single_crash_of_a_worker_that_worked_costs_no_delay() -> None:
@@ -95,7 +95,7 @@ def test_a_single_crash_of_a_worker_that_worked_costs_no_delay() -> None:
     world.settle()
     assert len(world.alive) == 3
     assert DEGRADED_AFTER > 1
-    assert world.core.state == "running"
+    assert world.state() == "running"
 
 
 def test_a_job_that_crashed_goes_to_a_fresh_worker_and_a_used_one_makes_way() -> None:
@@ -230,7 +230,7 @@ def test_a_stop_waits_for_running_jobs_and_for_no_longer_than_drain_timeout() ->
     world.feed(on.StopRequested(now=False))
     world.settle()
     assert len(world.jobs) == 2
-    assert not world.exited
+    assert not world.names_of(do.Exit)
     world.tick(101)
     world.settle()
     assert world.exited
