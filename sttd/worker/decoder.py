@@ -14,9 +14,8 @@ import time
 from collections.abc import Iterator
 
 from sttd.wire.messages import Decode, Decoded, Skipped, Undecodable
-from sttd.worker import sandbox
+from sttd.worker import pcm, sandbox
 from sttd.worker.channel import Channel
-from sttd.worker.pcm import open_recording
 from sttd.worker.stream import UndecodableError
 
 SKIPPED_EVERY_S = 0.5  # so often it tells the worker that it is alive before the first sample
@@ -59,7 +58,7 @@ def _decode(
     sandbox.grant_cpu(order.limits.max_duration_s)
     alive = _Alive(channel, pipe)
     try:
-        with open_recording(audio, order.limits, alive) as recording:
+        with pcm.open_recording(audio, order.limits, alive) as recording:
             chunks = recording.pcm(order.start_s, alive)
             first = next(chunks, b"")
             channel.send(recording.probed)

@@ -46,7 +46,7 @@ class Listening:
         self.name = name
         self.start_s = start_s
         self.duration_s: float | None = None
-        self.position_s = start_s  # seconds from the recording's start handed out so far
+        self._given = 0  # bytes
         self.damage = ""  # what could not be decoded, known at the end
         self._counted_s: float | None = None  # the true duration, known at the end
         self._on_progress = on_progress
@@ -54,6 +54,11 @@ class Listening:
         self._interval_s = interval_s
         self._clock = clock
         self._told = -math.inf
+
+    @property
+    def position_s(self) -> float:
+        """Seconds from the recording's start to the end of what was handed out so far."""
+        return self.start_s + self._given / BYTES_PER_SECOND
 
     @property
     def total_s(self) -> float:
@@ -67,7 +72,7 @@ class Listening:
         self._on_report(error)
 
     def _handed_out(self, count: int) -> None:
-        self.position_s += count / BYTES_PER_SECOND
+        self._given += count
         self._tell(self.position_s)
 
     def _tell(self, position_s: float) -> None:
