@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Self, TypeVar
 
 from sttd.client.connection import PATIENCE_S, Connection, Curve
@@ -17,6 +17,8 @@ from sttd.wire.requests import Request
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from sttd.client.following import Following
 
 DEFAULT_ENDPOINT = "ipc:///run/sttd/control.sock"
 HOLD_S = 30.0  # one Wait is held by the daemon for so long
@@ -253,10 +255,10 @@ class Client:
         )
         return self._ask(request, replies.Events).events.events
 
-    def follow(self, events: Sequence[str] = ()) -> Iterator[views.EventView]:
-        """Events as they happen, those named (or of the families named); ends never.
+    def follow(self, events: Sequence[str] = ()) -> Following:
+        """Events as they happen, those named (or of the families named): an endless iterator.
 
-        Subscribed when this returns. What happens while the daemon is away is missed.
+        Subscribed when this returns. What happens while the daemon is away is missed. Close it.
         """
         from sttd.client.following import Following
 

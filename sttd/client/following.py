@@ -35,6 +35,7 @@ class Following:
         self._socket.connect(endpoint)
         monitor.poll(int(HANDSHAKE_S * 1000))
         self._socket.disable_monitor()
+        monitor.close()
         self._socket.poll(SETTLE_MS)
 
     def __iter__(self) -> Self:

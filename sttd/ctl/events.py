@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import re
 from collections.abc import Callable, Iterator
@@ -41,15 +42,16 @@ def events(
     show = _printer(session)
     start = None if since is None else _instant(since, dt.datetime.now(dt.UTC))
     default = BEFORE_FOLLOWING if follow and since is None else 100
-    live = session.client.follow(names) if follow else iter(())
-    history = session.client.events(
-        since=start, events=names, job=job, worker=worker, limit=limit or default
-    )
-    for event in history:
-        show(event)
-    for event in _fresh(live, history):
-        if job in (None, event.get("job")) and worker in (None, event.get("worker")):
+    with contextlib.ExitStack() as stack:
+        live = stack.enter_context(session.client.follow(names)) if follow else iter(())
+        history = session.client.events(
+            since=start, events=names, job=job, worker=worker, limit=limit or default
+        )
+        for event in history:
             show(event)
+        for event in _fresh(live, history):
+            if job in (None, event.get("job")) and worker in (None, event.get("worker")):
+                show(event)
 
 
 def _fresh(live: Iterator[EventView], shown: tuple[EventView, ...]) -> Iterator[EventView]:

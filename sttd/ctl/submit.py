@@ -80,17 +80,13 @@ def _check(recording: str) -> None:
     if _is_url(recording):
         return
     try:
-        mode = os.stat(recording).st_mode
-        with contextlib.suppress(IsADirectoryError), open(recording, "rb"):
-            pass
+        file = os.open(recording, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO must not hold us up
+        mode = os.fstat(file).st_mode
+        os.close(file)
     except OSError as error:
         raise click.UsageError(f"{human.plain(recording)}: {error.strerror}") from error
     if not stat.S_ISREG(mode):
         raise click.UsageError(f"{human.plain(recording)}: no plain file")
-
-
-def _nonblocking(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO must not hold us up
 
 
 def _hand_over(

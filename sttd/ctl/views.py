@@ -43,7 +43,14 @@ STYLES = {
 def console() -> Console:
     """Where tables go."""
     width = None if sys.stdout.isatty() else PIPE_WIDTH
-    return Console(width=width, highlight=False, soft_wrap=not sys.stdout.isatty())
+    # names and messages come from outside: no markup, no emoji codes
+    return Console(
+        width=width,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=not sys.stdout.isatty(),
+    )
 
 
 def state(name: str) -> Text:
@@ -58,8 +65,8 @@ def _table(*columns: str, right: Iterable[str] = ()) -> Table:
         table.add_column(
             column.upper(),
             justify="right" if column in right else "left",
-            no_wrap=column != "error",
-            overflow="ellipsis" if column == "name" else "fold",
+            no_wrap=column not in ("name", "error"),
+            overflow="fold",
         )
     return table
 
