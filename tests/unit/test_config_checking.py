@@ -5,6 +5,8 @@ from __future__ import annotations
 import grp
 import os
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from sttd.config.checking import check
 from sttd.config.problems import Problem
 
+NOBODY = 65534
 GROUP = grp.getgrgid(os.getgid()).gr_name
 
 
@@ -70,12 +73,39 @@ def test_a_link_to_nowhere_is_no_folder(machine: Machine) -> None:
     assert (level, "is no folder" in line) == ("error", True)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written_is_a_warning_that_names_the_user(machine: Machine) -> None:
-    (machine.root / "state").mkdir(mode=0o500)
-    levels = {problem.level for problem in machine.check()}
-    assert levels == {"warning"}
-    assert f"user {os.geteuid()} cannot write to" in str(machine.check()[0])
+def as_nobody(look: Callable[[], list[Problem]]) -> list[str]:
+    """What somebody finds who is not root; as root, in a child that gives its rights away."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with open(writer, "w") as answer:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
+            answer.write("\n".join(f"{problem.level} {problem}" for problem in look()))
+        os._exit(0)
+    os.close(writer)
+    with open(reader) as answer:
+        lines = answer.read().splitlines()
+    os.waitpid(child, 0)
+    return lines
+
+
+def test_a_folder_that_cannot_be_written_is_a_warning_that_names_the_user() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to nobody
+        root = Path(folder)
+        root.chmod(0o755)
+        (root / "state").mkdir(mode=0o555)
+        (root / "run").mkdir(mode=0o777)
+        (root / "run").chmod(0o777)
+        lines = as_nobody(Machine(root).check)
+    user = NOBODY if os.geteuid() == 0 else os.geteuid()
+    assert len(lines) == 3
+    for line in lines:
+        assert line.startswith("warning environment STTD_STATE_DIR: ") or "default: " in line
+        assert f"user {user} cannot write to {root}/state" in line
+    assert f"so {root}/state/inbox cannot be made" in lines[1]
 
 
 def test_an_unknown_group_is_a_warning_because_the_daemon_runs_without(machine: Machine) -> None:

@@ -61,7 +61,7 @@ def test_drop_ins_go_over_the_default_file_in_the_order_of_their_names(tmp_path:
     written(tmp_path, "[pool]\nworkers = 3\nstandby = 2\n[outbox]\nformats = ['vtt']")
     written(tmp_path, "[pool]\nworkers = 5\n[outbox]\nformats = ['srt']", "conf.d/20-b.toml")
     written(tmp_path, "[pool]\nworkers = 4", "conf.d/10-a.toml")
-    written(tmp_path, "[pool]\nworkers = 9", "conf.d/.99-hidden.toml")
+    written(tmp_path, "[pool]\nstandby = 9", "conf.d/.99-hidden.toml")
     written(tmp_path, "[pool]\nworkers = 9", "conf.d/99-backup.toml~")
     settings = load(None, {}, tmp_path)
     assert (settings.pool.workers, settings.pool.standby) == (5, 2)
