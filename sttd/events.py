@@ -21,7 +21,7 @@ FIELDS: dict[str, str] = {
     "bytes": "length of the recording",
     "changed": "keys whose values differ",
     "code": "error code, see protocol.md",
-    "config": "files that were read; empty for the built-in defaults",
+    "config": "configuration file that was named; empty when none was",
     "delay_s": "seconds until the job may run again",
     "detail": "what the engine said, in one line",
     "duration_s": "seconds of audio in the recording; null where unknown",

@@ -16,7 +16,8 @@ from sttd.config.schema import KEYS, key_of
 
 PREFIX = "STTD_"
 CONFIG = "STTD_CONFIG"
-KNOWN = frozenset({CONFIG, "STTD_SOCKET"})  # read elsewhere: by loading, by sttctl
+# Read elsewhere: by loading, by sttctl (twice), by workers that ask for a token.
+KNOWN = frozenset({CONFIG, "STTD_SOCKET", "STTD_KEYS", "STTD_HELPER_SOCKET"})
 CREDENTIALS = "STTD_CREDENTIAL_"
 
 

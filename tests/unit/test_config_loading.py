@@ -160,6 +160,8 @@ def test_a_variable_that_sets_nothing_is_a_warning_with_the_nearest_one() -> Non
         "STTD_WHATEVER": "",
         "STTD_CONFIG": "",
         "STTD_SOCKET": "ipc:///x",
+        "STTD_KEYS": "/x",
+        "STTD_HELPER_SOCKET": "/x",
         "STTD_CREDENTIAL_SPEECH_KEY": "hush",
         "HOME": "/root",
     }
