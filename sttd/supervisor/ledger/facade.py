@@ -128,7 +128,7 @@ class Ledger(Questions):
         await self._ask(WRITE, intake.accept, list(ids))
 
     async def withdraw(self, ids: Sequence[str]) -> None:
-        """Claiming -> withdrawn; the output names are free again."""
+        """Claiming -> withdrawn; output names and keys are free again."""
         await self._ask(WRITE, intake.withdraw, list(ids))
 
     async def adopt(self, new: NewJob, *, attempt: int = 0, segments: int = 0) -> JobRow:

@@ -87,18 +87,18 @@ class Group:
             return self._with_less_room(batch, full)
 
     def _with_less_room(self, batch: Sequence[Operation], full: LedgerFull) -> list[Answer]:
-        """Nothing of the batch has happened. Sacrifice the ballast, settle, take on nothing new."""
-        if not batch:
-            return []  # notes alone: they have gone back to the buffer, and are not worth it
-        freed = self._ballast.release()
-        refused = [each for each in batch if (each.kind.new_work if freed else each.kind.writes)]
-        if not freed and not refused:
-            return refuse(batch, full)
-        again = [each for each in batch if each not in refused]
+        """Nothing of the batch has happened. Sacrifice the ballast, settle, take on nothing new.
+
+        Questions are answered all the same; notes wait in the buffer, they are not worth it.
+        """
+        writing = [operation for operation in batch if operation.kind.writes]
+        freed = bool(writing) and self._ballast.release()
+        refused = [operation for operation in writing if operation.kind.new_work or not freed]
+        again = [operation for operation in batch if operation not in refused]
         try:
             answers = self._transaction(again, 0)
         except LedgerFull as still:
-            answers = self._with_less_room(again, still)
+            answers = refuse(again, still) if not writing else self._with_less_room(again, still)
         return answers + refuse(refused, full)
 
     def _transaction(self, batch: Sequence[Operation], most_notes: int | None) -> list[Answer]:

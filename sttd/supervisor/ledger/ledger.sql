@@ -265,8 +265,8 @@ ON CONFLICT (id) DO NOTHING;
 -- accept: the recording is ours (claiming -> queued)
 UPDATE job SET state = 'queued', queued_ns = :now WHERE id = :job AND state = 'claiming';
 
--- withdraw: it vanished before it was ours (claiming -> withdrawn); its output name is free again
-UPDATE job SET state = 'withdrawn', out_name = NULL, finished_ns = :now, disposed = 1
+-- withdraw: it vanished before it was ours (claiming -> withdrawn); its name and key are free again
+UPDATE job SET state = 'withdrawn', out_name = NULL, key = NULL, finished_ns = :now, disposed = 1
 WHERE id = :job AND state = 'claiming';
 
 -- claim: the most urgent, then the oldest, each under a new token (queued -> running)
