@@ -104,3 +104,12 @@ def test_whatever_the_code_tells_is_in_the_catalogue() -> None:
     wrong = [(where, name, seen - EVENTS[name].fields) for where, name, seen in found]
     assert [each for each in wrong if each[2]] == []
     assert len(found) > 10
+
+
+def test_whatever_is_in_the_catalogue_is_told_somewhere() -> None:
+    code = "".join(
+        path.read_text()
+        for path in sorted((ROOT / "sttd").rglob("*.py"))
+        if path != ROOT / "sttd/events.py"
+    )
+    assert [name for name in EVENTS if f'"{name}"' not in code] == []
