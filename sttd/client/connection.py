@@ -22,7 +22,8 @@ from sttd.wire.codes import Code
 from sttd.wire.replies import Error, Reply
 from sttd.wire.requests import Request
 
-PATIENCE_S = 1.5  # of silence; with an interpreter's start it stays within 2 s
+PATIENCE_S = 2.0  # of silence, from a daemon that has answered before: it may be restarting
+FIRST_PATIENCE_S = 1.3  # for the first answer: with an interpreter's start it stays within 2 s
 PING_S = 0.4  # how often a request that takes its time is accompanied by a question
 RECONNECT_MS = 50
 MAX_REPLY = 16 << 20  # bytes; a thousand jobs, or a long timeline
@@ -55,6 +56,7 @@ class Connection:
         self._patience_s = patience_s
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._serial = 0
+        self._met = False  # it has answered
 
     def __enter__(self) -> Self:
         return self
@@ -99,16 +101,18 @@ class Connection:
 
     def _exchange(self, correlation: bytes, parts: list[bytes]) -> tuple[bytes, bytes]:
         self._send(parts)
+        patience_s = self._patience_s if self._met else min(self._patience_s, FIRST_PATIENCE_S)
         heard = time.monotonic()
         ping = heard + PING_S
-        while (now := time.monotonic()) < heard + self._patience_s:
-            next_look = min(ping, heard + self._patience_s)
+        while (now := time.monotonic()) < heard + patience_s:
+            next_look = min(ping, heard + patience_s)
             for line, _ in self._poller.poll(max(1, int((next_look - now) * 1000))):
                 if line is self._monitor:
                     self._monitor.recv_multipart()  # the connection is gone, and what was in it
                     self._send(parts)
                     continue
-                heard = time.monotonic()
+                heard, self._met = time.monotonic(), True
+                patience_s = self._patience_s
                 got = self._line.recv_multipart()
                 if got[0] == correlation and len(got) > 1:
                     return got[1], got[2] if len(got) > 2 else b""
@@ -117,7 +121,7 @@ class Connection:
                 ping = time.monotonic() + PING_S
         self.close()
         raise DaemonUnavailable(
-            f"no answer from the daemon at {self.endpoint} for {self._patience_s:g} s",
+            f"no answer from the daemon at {self.endpoint} for {patience_s:g} s",
             "see `systemctl status sttd`",
         )
 
