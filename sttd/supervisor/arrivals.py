@@ -130,7 +130,6 @@ class Arrivals:
         self._rescan_at = 0.0
         self._scan_cost = 0.0
         self._trouble: str | None = None
-        self._identity: tuple[int, int] | None = None
 
     # -- life ---------------------------------------------------------------------------------
     async def run(self) -> None:
@@ -209,12 +208,9 @@ class Arrivals:
             self._inbox.end_scan()
             self._scanning, self._scan_wanted, self._scan_due = False, True, 0.0
         else:
-            self._tell_trouble(None)
-        identity = await asyncio.to_thread(self._inbox.identity)
-        if identity != self._identity:
-            if self._identity is not None:
+            if self._trouble is not None:
                 bell.renew()
-            self._identity = identity
+            self._tell_trouble(None)
 
     async def _scan(self, limit: int) -> list[Found]:
         """A piece of a scan, when one is under way or it is time for one."""

@@ -16,6 +16,7 @@ from watchfiles._rust_notify import RustNotify  # documented: watchfiles.helpman
 
 STEP_MS = 10  # how long it must have been quiet; each step costs a wake-up (0.4 % of a core)
 DEBOUNCE_MS = 100  # ... but a ring comes at least this often while it never is
+_ASK_MS = 1000  # how often it is asked whether the folder is still the same
 _RETRY_S = (0.1, 30.0)  # before it is made anew: at first, and at most
 _MAX_HINTS = 1000
 _DELETED = 3  # watchfiles.Change.deleted: also what our own renames look like
@@ -51,7 +52,7 @@ class Doorbell:
         self._thread.start()
 
     def renew(self) -> None:
-        """Watch afresh: the folder at the path is another one now."""
+        """Watch afresh, now."""
         self._again.set()
 
     def hints(self) -> list[str]:
@@ -78,17 +79,26 @@ class Doorbell:
             except Exception as error:  # noqa: BLE001 - whatever it is, the scan goes on without
                 self._tell(f"{type(error).__name__}: {error}")
                 self._ring()
-                self._stop.wait(pause)
+                self._again.wait(pause)
                 pause = min(pause * 2, _RETRY_S[1])
 
     def _watch(self) -> None:
-        """Until told to end or to begin anew; raises whatever watchfiles does."""
+        """Until told to end or to begin anew; raises whatever watchfiles does.
+
+        It does not notice that the folder itself was moved away or replaced: that is asked for.
+        """
+        watched = self._identity()
         with RustNotify([str(self._path)], False, False, 300, self._recursive, True) as watcher:
             self._ring()
-            while not self._again.is_set():
-                changes = watcher.watch(DEBOUNCE_MS, STEP_MS, 0, self._again)
+            while not self._again.is_set() and self._identity() == watched:
+                changes = watcher.watch(DEBOUNCE_MS, STEP_MS, _ASK_MS, self._again)
                 if isinstance(changes, set):
                     self._take(changes)
+        self._ring()
+
+    def _identity(self) -> tuple[int, int]:
+        status = self._path.stat()
+        return status.st_dev, status.st_ino
 
     def _take(self, changes: set[tuple[int, str]]) -> None:
         prefix = f"{self._path}/"

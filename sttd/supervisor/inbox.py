@@ -140,14 +140,6 @@ class Inbox:
         """The boottime, in seconds, at which `look` has something to do; None: nothing waits."""
         return self._stability.next_look()
 
-    def identity(self) -> tuple[int, int] | None:
-        """Which folder the inbox is just now: it may be replaced or unmounted under us."""
-        try:
-            status = self.settings.path.stat()
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
-
     def _begin_walk(self) -> None:
         self._walk_root = self._open_root()
         self._stability.begin_round()

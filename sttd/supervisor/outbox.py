@@ -128,8 +128,7 @@ class Outbox:
 
     def drop_all(self) -> int:
         """Remove the staging folders of all attempts; how many. When no worker lives."""
-        found = [Path(entry) for entry in os.scandir(self.staging_root)]
-        attempts = [path for path in found if _ATTEMPT.fullmatch(path.name)]
+        attempts = [path for path in self.staging_root.iterdir() if _ATTEMPT.fullmatch(path.name)]
         for path in attempts:
             self.drop(path)
         return len(attempts)

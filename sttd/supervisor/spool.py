@@ -183,6 +183,15 @@ class Spool:
             held.file(self._root),
         ]
 
+    def testify(self, job: str, line: bytes) -> None:
+        """Add a line of evidence to a job; a job that has left the spool needs none."""
+        with contextlib.suppress(FileNotFoundError), self.evidence(job).open("ab") as file:
+            file.write(line + b"\n")
+
+    def evidence(self, job: str) -> Path:
+        """What was found out about attempts that ended badly, one JSON object a line."""
+        return self.folder(job) / "evidence.jsonl"
+
     def remove(self, job: str) -> None:
         """Delete the job's folder and what is left in it, and an empty shelf; may be repeated."""
         with contextlib.suppress(FileNotFoundError):
@@ -209,15 +218,16 @@ class Spool:
 
     def find_upload(self, signature: Signature) -> Path | None:
         """The complete upload that a job was begun for, by its inode and size."""
-        for entry in os.scandir(self.uploads):
-            status = entry.stat(follow_symlinks=False)
-            if (status.st_ino, status.st_size) == (signature.ino, signature.size):
-                return Path(entry.path)
+        for path in self.uploads.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # an upload that was just aborted
+                status = path.lstat()
+                if (status.st_ino, status.st_size) == (signature.ino, signature.size):
+                    return path
         return None
 
     def clear_uploads(self) -> int:
         """Delete what earlier lives of the daemon left half-received; how many there were."""
-        paths = [Path(entry.path) for entry in os.scandir(self.uploads)]
+        paths = list(self.uploads.iterdir())
         for path in paths:
             path.unlink()
         return len(paths)

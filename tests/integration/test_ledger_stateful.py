@@ -152,7 +152,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.do(self.ledger.withdraw([job]))
         if (model := self.jobs.get(job)) and model.state is S.CLAIMING:
             model.move(S.WITHDRAWN)
-            model.disposed = True
+            model.disposed, model.key = True, None
 
     # -- running ---------------------------------------------------------------------------
     @rule(limit=st.integers(0, 3))

@@ -76,6 +76,11 @@ class Heard:
         self.troubles.append(reason)
         self.changed.set()
 
+    async def counted(self, jobs: int) -> list[JobRow]:
+        """Wait until so many jobs were accepted."""
+        await self.until(lambda: len(self.jobs) >= jobs)
+        return self.jobs
+
     async def until(self, true: Callable[[], bool]) -> None:
         """Wait until it holds; it is looked at whenever something was told."""
         async with asyncio.timeout(DEADLINE_S):
@@ -98,6 +103,7 @@ class World:
         keep: bool = True,
         allow_paths: tuple[Path, ...] = (),
         clock: Clock | None = None,
+        rescan_s: float = 30.0,
         **inbox: float | bool,
     ) -> None:
         ignore_sigio()
@@ -122,6 +128,7 @@ class World:
             min_free_disk=min_free_disk,
             max_queued=max_queued,
             allow_paths=allow_paths,
+            rescan_s=rescan_s,
         )
         (root / "ledger").mkdir(exist_ok=True)
         self.ledger = Ledger.open(
