@@ -7,11 +7,11 @@ text. SubRip has no standard; what every player reads is written. WebVTT: w3.org
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from itertools import accumulate
 
 import msgspec
 
@@ -47,10 +47,10 @@ def srt(transcript: Transcript) -> bytes:
     """SubRip; the speaker goes before the text (`Guest-1: Good morning.`)."""
     blocks = []
     for number, cue in enumerate(_cues(transcript, _srt_prefix), 1):
-        text = "\n".join(cue.lines).replace("-->", "->")  # a reader would take it for a time
-        prefix = _srt_prefix(cue.speaker)
+        text = _srt_prefix(cue.speaker) + "\n".join(cue.lines)
+        text = text.replace("-->", "->")  # a reader would take it for a time
         times = f"{_time(cue.start_ms, ',')} --> {_time(cue.end_ms, ',')}"
-        blocks.append(f"{number}\n{times}\n{prefix}{text}\n")
+        blocks.append(f"{number}\n{times}\n{text}\n")
     return "\n".join(blocks).encode()
 
 
@@ -147,16 +147,15 @@ def _spans(segment: Segment, texts: list[str]) -> list[tuple[float, float]]:
     if words and len(words) == len(texts):
         return [(word.start_s, word.end_s) for word in words]
     total = sum(map(len, texts)) or 1
-    ends = [done / total for done in accumulate(map(len, texts))]
-    starts = [0.0, *ends[:-1]]
+    edges = [done / total for done in itertools.accumulate(map(len, texts), initial=0)]
     place = _clock(segment)
-    return [(place(start), place(end)) for start, end in zip(starts, ends, strict=True)]
+    return [(place(start), place(end)) for start, end in itertools.pairwise(edges)]
 
 
 def _clock(segment: Segment) -> Callable[[float], float]:
     """From a share of the segment's letters (0 to 1) to seconds."""
     words = segment.words
-    sizes = list(accumulate((len(word.text) for word in words), initial=0))
+    sizes = list(itertools.accumulate((len(word.text) for word in words), initial=0))
     if not words or not sizes[-1]:
         length = segment.end_s - segment.start_s
         return lambda share: segment.start_s + share * length
@@ -172,11 +171,18 @@ def _clock(segment: Segment) -> Callable[[float], float]:
 
 
 def _cut(text: str) -> list[str]:
+    """A word as it is; one that is longer than a line (Chinese, an address) in halves of lines."""
+    if _width(text) <= COLUMNS:
+        return [text]
     pieces = [""]
+    room = COLUMNS // 2
     for character in text:
-        if _width(pieces[-1] + character) > COLUMNS // LINES and _width(text) > COLUMNS:
+        width = _width(character)
+        if width > room:
             pieces.append("")
+            room = COLUMNS // 2
         pieces[-1] += character
+        room -= width
     return pieces
 
 

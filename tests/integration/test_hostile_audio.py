@@ -128,20 +128,6 @@ def test_containers_and_codecs_that_are_not_listed_are_refused(
 
 
 @pytest.mark.usefixtures("still_well")
-def test_a_reference_inside_a_quicktime_file_is_not_followed(
-    companion: Companion, tmp_path: Path
-) -> None:
-    """A track may say that its samples are in another file (`dref` of type alis or url)."""
-    secret = record(tmp_path / "secret.wav", 1.0)
-    whole = record(tmp_path / "b.m4a", 1.0, BY_SUFFIX["m4a"]).read_bytes()
-    at = whole.index(b"url \0\0\0\x01")
-    name = str(secret).encode()[:8].ljust(8, b"\0")
-    told = whole[: at + 4] + bytes(4) + name + whole[at + 8 :]
-    heard = _hear(companion, tmp_path / "a.m4a", told)
-    assert recordings.pitch(heard.pcm[8_000:24_000]) == pytest.approx(0, abs=1) or heard.code
-
-
-@pytest.mark.usefixtures("still_well")
 def test_an_hour_of_silence_in_a_small_file_is_refused_before_anything_is_delivered(
     companion: Companion, tmp_path: Path
 ) -> None:
@@ -333,7 +319,7 @@ def _mutant(rng: random.Random, seed: bytes) -> bytes:
             case 2:
                 data[at : at + 8] = rng.randbytes(8)
             case 3:
-                del data[at : at + rng.randrange(1, 500)]
+                del data[at : at + rng.randrange(1, len(data) // 8)]
             case _:
                 piece = data[at : at + rng.randrange(1, 500)]
                 data[at:at] = piece
