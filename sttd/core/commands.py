@@ -37,6 +37,29 @@ class Kill(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Examine(msgspec.Struct, frozen=True):
+    """Look at a worker that hangs (stacks, threads), then end it as Kill does."""
+
+    worker: str
+    reason: str
+
+
+class Bury(msgspec.Struct, frozen=True, kw_only=True):
+    """Record a worker's life; seconds and bytes."""
+
+    worker: str
+    pid: int
+    cause: str  # a key of `recycles`
+    decider: str  # policy, operator, kernel, itself
+    rss_bytes: int
+    peak_rss_bytes: int
+    jobs: int
+    leak_per_job: float | None
+    age_s: float
+    kill_latency_s: float | None  # from the decision to the exit
+    replacement_latency_s: float | None  # from the decision until another took its place
+
+
 class Claim(msgspec.Struct, frozen=True):
     """Take up to `limit` queued jobs; answered by Claimed or ClaimFailed."""
 
@@ -104,6 +127,8 @@ Command = (
     | Fork
     | Leave
     | Kill
+    | Examine
+    | Bury
     | Claim
     | Assign
     | Publish

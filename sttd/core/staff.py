@@ -6,8 +6,10 @@ becomes of jobs is `work`'s business. `now` is monotonic seconds.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
+
+import msgspec
 
 from sttd.core import commands as do
 from sttd.core.recycling import Keep, Kill, Life, RecyclePolicy, Retire, judge
@@ -33,6 +35,8 @@ REASONS = (
 )
 # A fresh worker that must leave for one of these would be followed by its like for ever.
 HOPELESS_WHEN_FRESH = frozenset({"rss_soft", "rss_ceiling", "threads", "fds", "max_age"})
+HANGING = frozenset({"stalled", "job_timeout"})
+OPERATORS = frozenset({"requested", "cancelled", "reloaded", "scaled", "shutdown"})
 OPEN = frozenset({WorkerState.IDLE, WorkerState.BUSY})
 
 
@@ -59,6 +63,7 @@ class Staff:
         self.template_deaths = 0
         self.template_at: float | None = 0.0  # when to start one; None: it is there or coming
         self.closing = False
+        self._vacant: deque[tuple[float, do.Bury]] = deque()  # at most one for each slot
         self._deaths = 0  # unplanned, in a row, over all slots
         self._renewing = False
         self._generation = 0
@@ -129,6 +134,7 @@ class Staff:
         """It said its first word: from now on it can replace another at once."""
         if worker.state is WorkerState.STARTING:
             worker.move(WorkerState.STANDBY)
+            worker.base = worker.tidy = worker.vitals.rss_bytes
 
     def leave(self, worker: Worker, reason: str, now: float, out: list[do.Command]) -> None:
         """Tell the worker to go; it is killed when its grace is over."""
@@ -136,6 +142,7 @@ class Staff:
             return
         worker.ending = reason
         worker.kill_at = now + self.policy.grace
+        worker.decided = now
         worker.move(WorkerState.RETIRING)
         out.append(self._announce("worker.retiring", worker, reason, now))
         out.append(do.Leave(worker.id, reason))
@@ -148,8 +155,10 @@ class Staff:
         worker.ending = worker.ending or reason
         if worker.state is not WorkerState.RETIRING:
             worker.move(WorkerState.RETIRING)
+        worker.decided = worker.decided or now
         out.append(self._announce("worker.killed", worker, worker.ending, now))
-        out.append(do.Kill(worker.id, worker.ending))
+        order = do.Examine if worker.ending in HANGING else do.Kill
+        out.append(order(worker.id, worker.ending))
 
     def exited(
         self,
@@ -178,7 +187,43 @@ class Staff:
         out.append(do.Announce(ended.event, {**ended.fields, **how}))
         if reason != "crashed" and not worker.killed and reason != "shutdown":
             out.append(self._announce("worker.recycled", worker, reason, now))
+        self._vacate(worker, reason, signal, now, out)
         return reason
+
+    def _vacate(
+        self, worker: Worker, reason: str, signal: int | None, now: float, out: list[do.Command]
+    ) -> None:
+        """Record the life, as soon as it is known how long its place stays empty."""
+        decider = "operator" if reason in OPERATORS else "policy"
+        if reason == "crashed":
+            decider = "kernel" if signal is not None else "itself"
+        decided = worker.decided if worker.decided is not None else now
+        grown = worker.tidy - worker.base
+        life = do.Bury(
+            worker=worker.id,
+            pid=worker.pid or 0,
+            cause=reason,
+            decider=decider,
+            rss_bytes=worker.vitals.rss_bytes,
+            peak_rss_bytes=worker.vitals.peak_rss_bytes,
+            jobs=worker.requests,
+            leak_per_job=grown / worker.requests if worker.requests else None,
+            age_s=now - worker.started,
+            kill_latency_s=None if worker.decided is None else now - decided,
+            replacement_latency_s=None,
+        )
+        if self.closing or reason == "scaled":
+            out.append(life)
+        else:
+            self._vacant.append((decided, life))
+
+    def _occupy(self, now: float, out: list[do.Command]) -> None:
+        """Places that are filled again: their last holders' records are complete."""
+        active = sum(w.due != "scaled" for w in self.in_state(*OPEN))
+        filled = len(self._vacant) - max(0, self.target - active)
+        for _ in range(max(0, filled)):
+            decided, life = self._vacant.popleft()
+            out.append(msgspec.structs.replace(life, replacement_latency_s=now - decided))
 
     def worked(self, worker: Worker) -> None:
         """It ended a job alive: the pool works, and so does its slot."""
@@ -230,6 +275,7 @@ class Staff:
         self._promote()
         self._replace_due(now, out)
         self._fill(now, out)
+        self._occupy(now, out)
 
     def _shrink(self, now: float, out: list[do.Command]) -> None:
         staying = [w for w in self.in_state(*OPEN) if w.due != "scaled"]

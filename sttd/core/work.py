@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sttd.core import commands as do
 from sttd.core import events as on
+from sttd.core.growth import Growth
 from sttd.core.health import STATE_OF, EngineHealth
 from sttd.core.jobs import Job
 from sttd.core.retry import Again, Counters, Ended, FailureKind, Never, RetryPolicy, decide
@@ -36,6 +37,7 @@ class Work:
         self.policy = policy
         self.staff = staff
         self.health = health
+        self.growth = Growth()
         self.hand: list[Job] = []  # claimed, not yet on a worker
         self.publishing: dict[str, str] = {}  # job id -> worker id
         self.claiming = 0  # asked of the ledger
@@ -79,12 +81,14 @@ class Work:
             out.append(do.Claim(room))
 
     def _worker_for(self, job: Job) -> Worker | None:
+        """A free worker that can hold it; a job that killed one gets a fresh one."""
         free = self.staff.free()
-        if not job.crashes:
-            return free[0] if free else None
-        fresh = [w for w in free if w.requests == 0]
-        if fresh:
-            return fresh[0]
+        grows = self.growth.expected(job.duration_s)
+        ceiling = self.staff.policy.rss_ceiling
+        for worker in free:
+            fits = not ceiling or worker.vitals.rss_bytes + grows <= ceiling
+            if worker.requests == 0 or (fits and not job.crashes):
+                return worker
         if free and not any(w.due for w in self.staff.in_state(WorkerState.IDLE)):
             free[0].due = "predicted"  # it makes way for a fresh one
         return None
@@ -146,6 +150,8 @@ class Work:
     ) -> None:
         """Every output is written: make them visible."""
         self._finish(worker, news.rss_before, news.rss_after, out)
+        self.growth.add(news.duration_s, news.rss_after - worker.tidy)
+        worker.tidy = news.rss_after
         self.staff.worked(worker)
         if self.health.succeed(now):
             out.append(self._engine_changed())

@@ -64,7 +64,10 @@ class Worker:
     ending: str | None = None  # reason it was told to leave or killed
     killed: bool = False
     kill_at: float | None = None  # end of its grace
+    decided: float | None = None  # when it was told to leave or killed
     vitals: Vitals = field(default_factory=Vitals)
+    base: int = 0  # RSS in bytes when it became ready
+    tidy: int = 0  # RSS in bytes after its last job
 
     def move(self, state: WorkerState) -> None:
         """Go to `state`; an illegal move is our own inconsistency."""

@@ -49,24 +49,27 @@ class Child:
             self._on_exit(None, info.si_status)
 
 
-def reap_strays() -> int:
-    """Reap dead children that nobody holds (orphans of a template that died); how many."""
-    count = 0
-    for pid in _strays():
-        with contextlib.suppress(ChildProcessError):
-            count += os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is not None
-    return count
+class Strays:
+    """Reaps dead children that nobody holds: forked for us by a template that died meanwhile.
+
+    A child that was only just forked may be held in a moment, so it is reaped only when it was
+    found dead the last time as well.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+
+    def sweep(self) -> int:
+        """Call it now and then; how many were reaped."""
+        found = {pid for pid in _children() if pid not in Child.held}
+        count = 0
+        for pid in found & self._seen:
+            with contextlib.suppress(ChildProcessError):
+                count += os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is not None
+        self._seen = found
+        return count
 
 
-def kill_strays() -> None:
-    """End children that nobody holds: forked for us, and never introduced."""
-    for pid in _strays():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    reap_strays()
-
-
-def _strays() -> list[int]:
-    path = f"/proc/self/task/{os.getpid()}/children"
-    with open(path) as file:
-        return [pid for pid in map(int, file.read().split()) if pid not in Child.held]
+def _children() -> list[int]:
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return [int(pid) for pid in file.read().split()]

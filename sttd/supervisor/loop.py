@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from sttd.config import Settings
 from sttd.core import commands as do
@@ -21,10 +24,11 @@ from sttd.core.jobs import Job
 from sttd.core.retry import FailureKind
 from sttd.core.supervision import Policies, Supervision
 from sttd.log import Log
+from sttd.supervisor.examine import Evidence, Thread
 from sttd.supervisor.ledger import Ledger, LedgerError
 from sttd.supervisor.machine import memory_room
 from sttd.supervisor.pool import Pool
-from sttd.supervisor.records import Attempt
+from sttd.supervisor.records import Attempt, WorkerLife
 from sttd.supervisor.sampling import Sampling
 from sttd.supervisor.settling import Settling
 from sttd.supervisor.spool import Spool
@@ -33,6 +37,8 @@ from sttd.wire import messages as say
 TICK_S = 0.1
 ROOM_EVERY_S = 1.0
 PROGRESS_EVERY_S = 1.0
+# Ends of a worker about which its job's *.error.json tells more than the reason.
+TELLING = frozenset({"stalled", "job_timeout", "rss_ceiling", "crashed"})
 
 
 class Loop:
@@ -104,6 +110,7 @@ class Loop:
         if now >= self._room_at:
             self._room_at = now + ROOM_EVERY_S
             self.feed(memory_room(self.settings.pool.memory_budget))
+            self.pool.strays.sweep()
         if now >= self._told_at and self._positions:
             self._told_at = now + PROGRESS_EVERY_S
             told, self._positions = self._positions, {}
@@ -131,8 +138,13 @@ class Loop:
                 self.pool.fork(worker, generation)
             case do.Leave(worker):
                 self.pool.terminate(worker)
-            case do.Kill(worker):
+            case do.Kill(worker, reason):
+                self._testify(worker, reason)
                 self.pool.kill(worker)
+            case do.Examine(worker, reason):
+                self._later(self._examine(worker, reason))
+            case do.Bury():
+                self._later(self._ledger.record_life(_life(command)))
             case do.Claim(limit):
                 self._later(self._claim(limit))
             case do.Assign(worker, job):
@@ -158,6 +170,29 @@ class Loop:
         error = None if task.cancelled() else task.exception()
         if isinstance(error, Exception):
             self._on_fatal(error)
+
+    def _testify(
+        self, worker: str, reason: str, stacks: str = "", threads: tuple[Thread, ...] = ()
+    ) -> None:
+        """Keep what is known of a worker that is ended while it has a job."""
+        known = self.core.staff.workers.get(worker)
+        if known is None or known.run is None or reason not in TELLING:
+            return
+        job = known.run.job
+        evidence = Evidence(
+            worker=worker,
+            attempt=job.attempt,
+            reason=reason,
+            samples=self.sampling.latest(worker),
+            stacks=stacks,
+            threads=threads,
+        )
+        self._spool.testify(job.id, msgspec.json.encode(evidence))
+
+    async def _examine(self, worker: str, reason: str) -> None:
+        stacks, threads = await self.pool.examine(worker)
+        self._testify(worker, reason, stacks, threads)
+        self.pool.kill(worker)
 
     async def _claim(self, limit: int) -> None:
         try:
@@ -345,6 +380,9 @@ class Loop:
         self, worker: str, code: int | None, number: int | None, message: str
     ) -> None:
         """It is gone and reaped."""
+        known = self.core.staff.workers.get(worker)
+        if known is not None and known.ending is None:
+            self._testify(worker, "crashed")
         self.sampling.remove(worker)
         self.feed(on.WorkerExited(worker, code, number, message))
 
@@ -427,6 +465,13 @@ def _failed(worker: str, news: say.Failed) -> on.JobFailed:
         rss_before=news.rss_before,
         rss_after=news.rss_after,
         leaving=news.leaving,
+    )
+
+
+def _life(how: do.Bury) -> WorkerLife:
+    now = time.time_ns()
+    return WorkerLife(
+        **msgspec.structs.asdict(how), started_ns=now - int(how.age_s * 1e9), ended_ns=now
     )
 
 

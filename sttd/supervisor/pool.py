@@ -16,7 +16,8 @@ from typing import Protocol
 
 import msgspec
 
-from sttd.supervisor.child import Child, kill_strays
+from sttd.supervisor.child import Child, Strays
+from sttd.supervisor.examine import Thread, stacks, threads
 from sttd.supervisor.link import Link
 from sttd.supervisor.templates import Template
 from sttd.wire.messages import (
@@ -29,6 +30,7 @@ from sttd.wire.messages import (
     TemplateReady,
 )
 
+LINGER_S = 1.0  # between a worker's end of file and its end; flushing takes milliseconds
 DECODER = msgspec.msgpack.Decoder(FromWorker)
 
 
@@ -67,6 +69,7 @@ class Worker:
         self.child: Child | None = None
         self.decoder: Child | None = None
         self.failure = ""
+        self.stacks = os.memfd_create(f"stacks of {name}", os.MFD_CLOEXEC)
 
 
 class Pool:
@@ -80,8 +83,10 @@ class Pool:
         self._decoders: Template | None = None
         self._templates: set[Template] = set()
         self._workers: dict[str, Worker] = {}
+        self._companions = 0  # decoders that live
         self._closing = False
         self._quiet = asyncio.Event()
+        self.strays = Strays()
 
     # -- templates -----------------------------------------------------------------------------
     def start_templates(self, epoch: int, *, renew: bool) -> None:
@@ -113,8 +118,7 @@ class Pool:
     def template_gone(self, template: Template, message: str, *, broken: bool) -> None:
         """A template ended: what it had been asked for and did not bring will never come."""
         self._templates.discard(template)
-        if not self._templates:
-            self._quiet.set()
+        self._look_for_quiet()
         serving = template in (self._engine, self._coming, self._decoders)
         if template is self._engine:
             self._engine = None
@@ -126,7 +130,6 @@ class Pool:
         for worker in [w for w in self._workers.values() if w.template is template]:
             if worker.child is None:
                 self._forget(worker, None, None, message)
-        kill_strays()
         if serving and not self._closing:
             usable = self._can_fork()
             self._listener.template_exited(template.epoch, message, broken=broken, usable=usable)
@@ -152,8 +155,8 @@ class Pool:
             lambda why: self._ended(worker, why),
         )
         try:
-            self._engine.fork(name, generation, [control, pcm])
-            self._decoders.fork(name, generation, [companion])
+            self._engine.fork(name, generation, [control.fileno(), pcm.fileno(), worker.stacks])
+            self._decoders.fork(name, generation, [companion.fileno()])
         except OSError as error:
             worker.failure = f"the template does not listen: {error}"
         if self._engine.ready and self._engine.ready.start == "spawn":
@@ -167,7 +170,9 @@ class Pool:
         if template.order.role == "decoder":
             if worker is None or worker.generation != news.generation:
                 return  # its worker is already gone; it sees end of file and follows
-            worker.decoder = Child(news.pid, lambda _code, _number: self._decoder_gone(worker))
+            with contextlib.suppress(ProcessLookupError):
+                worker.decoder = Child(news.pid, lambda _code, _number: self._decoder_gone(worker))
+                self._companions += 1
             return
         if worker is not None:
             self._hold(worker, news.pid)
@@ -192,16 +197,35 @@ class Pool:
         """SIGKILL."""
         self._signal(name, signal.SIGKILL)
 
+    async def examine(self, name: str) -> tuple[str, tuple[Thread, ...]]:
+        """Python's stacks and the kernel's view of a worker's threads; takes up to 0.2 s."""
+        worker = self._workers.get(name)
+        if worker is None or worker.child is None:
+            return "", ()
+        found = threads(worker.child.pid)
+        fd = os.dup(worker.stacks)  # it may be reaped while we wait
+        try:
+            worker.child.send_signal(signal.SIGUSR1)
+            return await stacks(fd), found
+        finally:
+            os.close(fd)
+
     async def close(self, timeout_s: float = 2.0) -> None:
-        """Let the templates go and wait for them; workers must be gone already."""
+        """Let the templates go; wait for them and the decoders. Workers must be gone already."""
         self._closing = True
         for template in self._templates:
             template.stop()
-        if self._templates:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._quiet.wait(), timeout_s)
+        await self._all_gone(timeout_s)
         for template in self._templates:
             template.kill()
+        await self._all_gone(timeout_s)
+
+    async def _all_gone(self, timeout_s: float) -> None:
+        self._quiet.clear()
+        self._look_for_quiet()
+        if not self._quiet.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._quiet.wait(), timeout_s)
 
     def pids(self) -> dict[str, int]:
         """Worker name to pid, for those that exist."""
@@ -223,15 +247,19 @@ class Pool:
         self._listener.worker_said(worker.name, news)
 
     def _hold(self, worker: Worker, pid: int) -> None:
-        if worker.child is None:
+        if worker.child is not None:
+            return
+        try:
             worker.child = Child(pid, lambda code, number: self._gone(worker, code, number))
-            self._listener.worker_forked(worker.name, pid)
+        except ProcessLookupError:  # it lived for less than a sweep of the strays
+            self._forget(worker, None, None, "it was gone before it was known")
+            return
+        self._listener.worker_forked(worker.name, pid)
 
     def _ended(self, worker: Worker, why: str) -> None:
         """End of file on its socket: it is dead or dying; whoever lingers is killed."""
         worker.failure = worker.failure or why
-        if worker.child is not None:
-            worker.child.send_signal(signal.SIGKILL)
+        asyncio.get_running_loop().call_later(LINGER_S, self._signal, worker.name, signal.SIGKILL)
 
     def _gone(self, worker: Worker, code: int | None, number: int | None) -> None:
         worker.child = None
@@ -247,7 +275,14 @@ class Pool:
             return
         if worker.decoder is not None:
             worker.decoder.send_signal(signal.SIGKILL)
+        os.close(worker.stacks)
         self._listener.worker_exited(worker.name, code, number, message)
 
     def _decoder_gone(self, worker: Worker) -> None:
         worker.decoder = None  # the worker notices by end of file, and leaves
+        self._companions -= 1
+        self._look_for_quiet()
+
+    def _look_for_quiet(self) -> None:
+        if not self._templates and not self._companions:
+            self._quiet.set()

@@ -6,6 +6,7 @@ Reads by `vitals`, schedules on the loop; judges nothing.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 import msgspec
@@ -15,6 +16,7 @@ from sttd.core.recycling import RecyclePolicy, Vitals, next_sample_s
 from sttd.supervisor.vitals import GoneError, Probe
 
 FULL_EVERY_S = 0.2  # threads, descriptors and the peak; RSS alone in between
+LATEST = 64  # samples kept of each worker, as evidence
 GROWTH_OVER_S = 0.004  # shorter spans tell nothing of growth
 
 
@@ -29,6 +31,7 @@ class Watched:
         self.at = 0.0
         self.full_at = 0.0
         self.timer: asyncio.TimerHandle | None = None
+        self.latest: deque[tuple[float, int]] = deque(maxlen=LATEST)
 
 
 class Sampling:
@@ -71,6 +74,13 @@ class Sampling:
             return self.policy.sample_every
         return next_sample_s(self.policy, watched.vitals, watched.growth, busy=busy)
 
+    def latest(self, worker: str) -> tuple[tuple[float, int], ...]:
+        """The latest samples: seconds before now, RSS in bytes."""
+        watched = self._watched.get(worker)
+        now = self._loop.time()
+        samples = watched.latest if watched else ()
+        return tuple((round(at - now, 3), rss) for at, rss in samples)
+
     def pss_bytes(self, worker: str) -> int:
         """Proportional set size, read now; 0 for an unknown worker."""
         watched = self._watched.get(worker)
@@ -94,6 +104,7 @@ class Sampling:
         if watched.at and span >= GROWTH_OVER_S:
             watched.growth = (vitals.rss_bytes - watched.vitals.rss_bytes) / span
         watched.vitals, watched.at = vitals, now
+        watched.latest.append((now, vitals.rss_bytes))
         delay = self._on_sample(watched.worker, Sampled(watched.worker, vitals))
         if watched.worker in self._watched:
             watched.timer = self._loop.call_later(delay, self._sample, watched)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+from pathlib import Path
 
 import msgspec
 
@@ -87,14 +88,17 @@ class Settling:
         if row.state is JobState.SUCCEEDED:
             keep = self.settings.outbox.originals == "keep"
             return self._outbox.dispose_success(folder, row.name, keep=keep)
-        return self._outbox.dispose_failure(folder, row.name, error_json(row, attempts))
+        evidence = _evidence(self._spool.evidence(row.id))
+        report = error_json(row, attempts, evidence)
+        return self._outbox.dispose_failure(folder, row.name, report)
 
     def _staging(self, job: Job) -> str:
         return str(self.settings.outbox_dir / ".tmp" / f"{job.id}.{job.attempt}")
 
 
-def error_json(row: JobRow, attempts: list[Attempt]) -> bytes:
-    """The body of `<name>.error.json`."""
+def error_json(row: JobRow, attempts: list[Attempt], evidence: list[object]) -> bytes:
+    """The body of `<name>.error.json`; `evidence` is there for attempts that ended badly."""
+    more = {"evidence": evidence} if evidence else {}
     return msgspec.json.format(
         msgspec.json.encode(
             {
@@ -111,10 +115,21 @@ def error_json(row: JobRow, attempts: list[Attempt]) -> bytes:
                     }
                     for a in attempts
                 ],
+                **more,
             }
         ),
         indent=1,
     )
+
+
+def _evidence(path: Path) -> list[object]:
+    """The lines of a job's evidence; a torn one is left out."""
+    found: list[object] = []
+    with contextlib.suppress(FileNotFoundError):
+        for line in path.read_bytes().splitlines():
+            with contextlib.suppress(msgspec.DecodeError):
+                found.append(msgspec.json.decode(line))
+    return found
 
 
 def _remove(path: str) -> None:

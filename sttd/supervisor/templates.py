@@ -89,9 +89,9 @@ class Template:
         Output(reading, on_output)
         return process
 
-    def fork(self, worker: str, generation: int, sockets: Sequence[socket.socket]) -> None:
-        """Ask for a child with these sockets; raises OSError when the template is not there."""
-        self._link.send(Fork(worker, generation), [sock.fileno() for sock in sockets])
+    def fork(self, worker: str, generation: int, fds: Sequence[int]) -> None:
+        """Ask for a child with these descriptors; raises OSError when nobody is there."""
+        self._link.send(Fork(worker, generation), fds)
 
     def stop(self) -> None:
         """Let it finish what it was asked for and go; children live on."""

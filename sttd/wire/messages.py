@@ -25,9 +25,10 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
 
 
 class Fork(msgspec.Struct, frozen=True, tag="fork"):
-    """Fork a worker or a decoder; the ends of its sockets travel beside this message.
+    """Fork a worker or a decoder; its descriptors travel beside this message.
 
-    A worker gets two: to the supervisor and to its decoder; a decoder one: to its worker.
+    A worker gets three: its sockets to the supervisor and to its decoder, and a memfd into which
+    it writes its stacks on SIGUSR1; a decoder gets its socket to the worker.
     """
 
     worker: str  # "w-17"

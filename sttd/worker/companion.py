@@ -16,7 +16,7 @@ from sttd.worker import decoder, sandbox
 VERSION = str(av.__version__)
 
 
-def run(_fork: Fork, sockets: list[socket.socket]) -> None:
-    """Serve the worker at the other end of the one socket; returns at end of file."""
+def run(_fork: Fork, fds: list[int]) -> None:
+    """Serve the worker at the other end of the one descriptor; returns at end of file."""
     sandbox.confine()
-    decoder.serve(sockets[0])
+    decoder.serve(socket.socket(fileno=fds[0]))

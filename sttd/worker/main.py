@@ -7,6 +7,7 @@ an interpreter that ends with a session alive.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import select
 import signal
@@ -28,10 +29,11 @@ class Leaving(BaseException):
     """SIGTERM came: unwind, let the engine release everything, end."""
 
 
-def run(engine: Engine, fork: Fork, sockets: list[socket.socket], *, trim_threshold: int) -> None:
-    """Live a worker's life on its two sockets. Returns when it is time to exit with 0."""
-    control = Channel[ToWorker](sockets[0], ToWorker)
-    decoder = sockets[1]
+def run(engine: Engine, fork: Fork, fds: list[int], *, trim_threshold: int) -> None:
+    """Live a worker's life on its descriptors. Returns when it is time to exit with 0."""
+    control = Channel[ToWorker](socket.socket(fileno=fds[0]), ToWorker)
+    decoder = socket.socket(fileno=fds[1])
+    faulthandler.register(signal.SIGUSR1, file=fds[2], all_threads=True)
     failures = _watch_callbacks()
     signal.signal(signal.SIGTERM, _leave)
     try:
@@ -105,12 +107,12 @@ def _watch_callbacks() -> list[str]:
 
 
 # -- engines that cannot be forked -------------------------------------------------------------
-def respawn(fork: Fork, sockets: list[socket.socket]) -> None:
-    """In a fresh child of the template: become a new interpreter with the same sockets."""
-    for sock in sockets:
-        sock.set_inheritable(True)
+def respawn(fork: Fork, fds: list[int]) -> None:
+    """In a fresh child of the template: become a new interpreter with the same descriptors."""
+    for fd in fds:
+        os.set_inheritable(fd, True)
     argv = [sys.executable, "-m", "sttd.worker.main", fork.worker, str(fork.generation)]
-    os.execv(sys.executable, [*argv, *(str(sock.fileno()) for sock in sockets)])
+    os.execv(sys.executable, [*argv, *map(str, fds)])
 
 
 def main() -> None:
@@ -120,16 +122,16 @@ def main() -> None:
 
     linux.die_with_parent()
     fork = Fork(sys.argv[1], int(sys.argv[2]))
-    sockets = [socket.socket(fileno=int(fd)) for fd in sys.argv[3:]]
-    for sock in sockets:
-        sock.set_inheritable(False)
-    order, _ = Channel[ToWorker](sockets[0], ToWorker).recv()
+    fds = [int(fd) for fd in sys.argv[3:]]
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    order, _ = Channel[ToWorker](socket.socket(fileno=os.dup(fds[0])), ToWorker).recv()
     assert isinstance(order, Load)
     if os.getppid() != order.supervisor:
         os._exit(0)
     linux.set_name(f"sttd-{fork.worker}")
     engine = load(order.engine)(order.options)
-    run(engine, fork, sockets, trim_threshold=order.trim_threshold)
+    run(engine, fork, fds, trim_threshold=order.trim_threshold)
     os._exit(0)
 
 

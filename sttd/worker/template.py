@@ -42,7 +42,7 @@ class Product:
 
     def __init__(
         self,
-        run: Callable[[Fork, list[socket.socket]], None],
+        run: Callable[[Fork, list[int]], None],
         *,
         name: str,
         version: str,
@@ -71,8 +71,8 @@ def load(order: Load) -> Product:
         )
     engine = engine_class(order.options)
 
-    def run(fork: Fork, sockets: list[socket.socket]) -> None:
-        main.run(engine, fork, sockets, trim_threshold=order.trim_threshold)
+    def run(fork: Fork, fds: list[int]) -> None:
+        main.run(engine, fork, fds, trim_threshold=order.trim_threshold)
 
     return Product(run, name=engine.name, version=str(engine.version), start=start)
 
@@ -95,7 +95,7 @@ def serve(channel: Channel[ToTemplate]) -> None:
     while True:
         request, fds = channel.recv()
         if isinstance(request, Fork):
-            _answer(channel, product, order, request, [socket.socket(fileno=fd) for fd in fds])
+            _answer(channel, product, order, request, fds)
 
 
 def _answer(
@@ -103,7 +103,7 @@ def _answer(
     product: Product,
     order: Load,
     request: Fork,
-    sockets: list[socket.socket],
+    fds: list[int],
 ) -> None:
     threads = linux.thread_names()
     if len(threads) > 1:
@@ -112,13 +112,13 @@ def _answer(
         channel.send(ForkFailed(request.worker, request.generation, message))
     else:
         try:
-            pid = _fork_twice(channel, product, order, request, sockets)
+            pid = _fork_twice(channel, product, order, request, fds)
         except OSError as error:
             channel.send(ForkFailed(request.worker, request.generation, _one_line(error)))
         else:
             channel.send(Forked(request.worker, request.generation, pid))
-    for sock in sockets:
-        sock.close()
+    for fd in fds:
+        os.close(fd)
 
 
 def _fork_twice(
@@ -126,7 +126,7 @@ def _fork_twice(
     product: Product,
     order: Load,
     request: Fork,
-    sockets: list[socket.socket],
+    fds: list[int],
 ) -> int:
     """The grandchild's pid. In the grandchild this never returns."""
     reading, writing = os.pipe()
@@ -138,7 +138,7 @@ def _fork_twice(
             os._exit(0)
         os.close(reading)
         os.close(writing)
-        _become(channel, product, order, request, sockets)
+        _become(channel, product, order, request, fds)
     os.close(writing)
     os.waitpid(middle, 0)
     answer = os.read(reading, PID.size)
@@ -153,7 +153,7 @@ def _become(
     product: Product,
     order: Load,
     request: Fork,
-    sockets: list[socket.socket],
+    fds: list[int],
 ) -> None:
     """In the child: wait to be adopted, then live as what the template makes. Never returns."""
     try:
@@ -166,7 +166,7 @@ def _become(
             os._exit(0)
         channel.sock.close()
         linux.set_name(f"sttd-{request.worker}" if order.role == "engine" else "sttd-decoder")
-        product.run(request, sockets)
+        product.run(request, fds)
     except BaseException as error:  # noqa: BLE001 (nothing may unwind into the template's loop)
         sys.stderr.write(f"{request.worker}: {_one_line(error)}\n")
         sys.stderr.flush()

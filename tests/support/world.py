@@ -47,6 +47,7 @@ class World:
         self.succeeded: list[str] = []
         self.failed: dict[str, do.GiveUp] = {}
         self.cancelled: list[str] = []
+        self.buried: list[do.Bury] = []
         self.told: list[do.Announce] = []
         self.commands: list[do.Command] = []
         self.exited = False
@@ -128,8 +129,8 @@ class World:
                 token=job.token,
                 duration_s=1.0,
                 segments=1,
-                rss_before=0,
-                rss_after=0,
+                rss_before=mib * MIB,
+                rss_after=mib * MIB,
             )
         )
 
@@ -215,7 +216,7 @@ class World:
                 assert reason in REASONS
                 assert worker in self.alive
                 self.dying.setdefault(worker, "leave")
-            case do.Kill(worker, reason):
+            case do.Kill(worker, reason) | do.Examine(worker, reason):
                 assert reason in REASONS
                 assert worker in self.alive
                 self.dying[worker] = "kill"
@@ -262,6 +263,8 @@ class World:
                 if "reason" in command.fields:
                     assert command.fields["reason"] in REASONS
                 self.told.append(command)
+            case do.Bury():
+                self.buried.append(command)
             case do.Exit():
                 assert not self.exited
                 self.exited = True

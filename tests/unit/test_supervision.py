@@ -145,7 +145,7 @@ def test_a_job_timeout_and_a_stall_are_told_apart() -> None:
             )
         )
         world.tick(0.5)
-    reasons = {c.worker: c.reason for c in world.commands if isinstance(c, do.Kill)}
+    reasons = {c.worker: c.reason for c in world.commands if isinstance(c, do.Kill | do.Examine)}
     assert reasons == {silent: "stalled", steady: "job_timeout"}
 
 
@@ -252,3 +252,37 @@ def test_no_more_jobs_run_than_there_is_memory_for(available: int, budget: int, 
     admission = admit(room, workers=4, ceiling=512 * MIB, grown=0)
     assert admission.jobs == jobs
     assert bool(admission.reason) == (jobs < 4)
+
+
+def test_a_job_that_would_cross_the_ceiling_on_a_grown_worker_goes_to_a_fresh_one() -> None:
+    lines = RecyclePolicy(max_requests=0, rss_soft=0, rss_ceiling=200 * MIB)
+    world = started(workers=1, recycle=lines)
+    for n in range(1, 12):
+        world.submit()
+        world.settle()
+        (worker,) = world.jobs
+        world.done(worker, 20 + 25 * n if world.served.get(worker, 0) else 45)
+        world.settle()
+        if world.core.staff.recycles["predicted"]:
+            break
+    assert world.core.staff.recycles["predicted"] == 1
+    assert world.core.staff.recycles["rss_ceiling"] == 0
+
+
+def test_every_life_is_recorded_with_its_cause_and_how_long_its_place_was_empty() -> None:
+    world = started(workers=1, recycle=RecyclePolicy(max_requests=1, max_requests_jitter=0))
+    world.submit()
+    world.settle()
+    (worker,) = world.jobs
+    world.done(worker)
+    world.now += 0.5
+    world.settle()
+    (life,) = world.buried
+    assert (life.worker, life.cause, life.decider, life.jobs) == (
+        worker,
+        "max_requests",
+        "policy",
+        1,
+    )
+    assert life.kill_latency_s == pytest.approx(0.5)
+    assert life.replacement_latency_s is not None
