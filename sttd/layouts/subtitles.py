@@ -192,4 +192,6 @@ def _plain(text: str) -> str:
 
 def _width(text: str) -> int:
     """Columns on a screen; Chinese, Japanese and Korean characters take two."""
+    if text.isascii():
+        return len(text)
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)

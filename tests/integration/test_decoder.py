@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ from sttd.worker import audio as audio_module
 from sttd.worker.audio import DecoderDiedError, UndecodableError
 from sttd.worker.direct import DirectAudio
 from tests.support import recordings
-from tests.support.companion import Companion
+from tests.support.companion import REPOSITORY, Companion
 from tests.support.recordings import BY_SUFFIX, KINDS, PLAIN_FLAC, Kind, record
 from tests.support.waiting import eventually
 
@@ -161,9 +163,7 @@ def test_reading_after_close_is_an_error(companion: Companion, tmp_path: Path) -
         next(chunks)
 
 
-def test_a_hundred_jobs_leak_no_descriptors(
-    companion: Companion, tmp_path: Path
-) -> None:
+def test_a_hundred_jobs_leak_no_descriptors(companion: Companion, tmp_path: Path) -> None:
     path = record(tmp_path / "a.mp3", 0.2, BY_SUFFIX["mp3"])  # resampled, so with a filter graph
     for _ in range(100):  # the sandbox leaves room for 16 descriptors
         assert companion.hear(path).code == ""
@@ -278,3 +278,11 @@ def test_decoding_in_the_same_process_holds_the_same_limits(tmp_path: Path) -> N
     with pytest.raises(UndecodableError, match=r"a\.wav: it is longer") as caught:
         DirectAudio(path=str(path), limits=limits)
     assert caught.value.code == "too_long"
+
+
+def test_a_worker_does_not_load_ffmpeg() -> None:
+    """Its memory is the engine's."""
+    program = "import sys, sttd.worker.audio; sys.exit('av' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=False).returncode == 0
+    )
