@@ -258,11 +258,12 @@ class Client:
     def follow(self, events: Sequence[str] = ()) -> Following:
         """Events as they happen, those named (or of the families named): an endless iterator.
 
-        Subscribed when this returns. What happens while the daemon is away is missed. Close it.
+        Subscribed when this returns. What happens while the daemon is away is missed. Close it
+        when done; closing the client closes it, too.
         """
         from sttd.client.following import Following
 
-        return Following(self.version().events_endpoint, tuple(events), self._line.curve)
+        return Following(self._line, tuple(events))
 
     def _ask(self, request: Request, kind: type[R]) -> R:
         reply, _ = self._line.call(request)

@@ -55,6 +55,7 @@ class Connection:
         self.curve = curve
         self._patience_s = patience_s
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._line: zmq.Socket[bytes] | None = None
         self._serial = 0
         self._met = False  # it has answered
 
@@ -70,23 +71,37 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Hang up; the next request connects again."""
+        """Hang up, and close whatever else was made in `context`."""
+        self.hang_up()
         if self._context is not None:
-            self._line.disable_monitor()
             self._context.destroy(linger=0)
             self._context = None
+
+    def hang_up(self) -> None:
+        """Drop the connection; the next request connects again."""
+        if self._line is not None:
+            self._line.disable_monitor()
+            self._monitor.close()
+            self._line.close()
+            self._line = None
+
+    @property
+    def context(self) -> zmq.Context[zmq.Socket[bytes]]:
+        """Where the line's sockets live; made when first needed."""
+        if self._context is None:
+            self._context = zmq.Context()
+        return self._context
 
     def call(self, request: Request, data: bytes | None = None) -> tuple[Reply, bytes]:
         """The reply to a request, with its binary frame (empty where there is none).
 
         Raises Refused for a reply that is an Error, and DaemonUnavailable.
         """
-        if self._context is None:
-            self._connect()
+        line = self._line or self._connect()
         self._serial += 1
         correlation = self._serial.to_bytes(8, "big")
         parts = [correlation, requests.encode(request)] + ([data] if data is not None else [])
-        found, binary = self._exchange(correlation, parts)
+        found, binary = self._exchange(line, correlation, parts)
         try:
             reply = replies.decode(found)
         except msgspec.DecodeError as error:
@@ -99,41 +114,38 @@ class Connection:
             raise Refused(reply.code, reply.message, reply.hint)
         return reply, binary
 
-    def _exchange(self, correlation: bytes, parts: list[bytes]) -> tuple[bytes, bytes]:
-        self._send(parts)
+    def _exchange(
+        self, line: zmq.Socket[bytes], correlation: bytes, parts: list[bytes]
+    ) -> tuple[bytes, bytes]:
+        _send(line, parts)
         patience_s = self._patience_s if self._met else min(self._patience_s, FIRST_PATIENCE_S)
         heard = time.monotonic()
         ping = heard + PING_S
         while (now := time.monotonic()) < heard + patience_s:
             next_look = min(ping, heard + patience_s)
-            for line, _ in self._poller.poll(max(1, int((next_look - now) * 1000))):
-                if line is self._monitor:
+            for ready, _ in self._poller.poll(max(1, int((next_look - now) * 1000))):
+                if ready is self._monitor:
                     self._monitor.recv_multipart()  # the connection is gone, and what was in it
-                    self._send(parts)
+                    _send(line, parts)
                     continue
                 heard, self._met = time.monotonic(), True
                 patience_s = self._patience_s
-                got = self._line.recv_multipart()
+                got = line.recv_multipart()
                 if got[0] == correlation and len(got) > 1:
                     return got[1], got[2] if len(got) > 2 else b""
             if time.monotonic() >= ping:
-                self._send([PING, requests.encode(requests.Version())])
+                _send(line, [PING, requests.encode(requests.Version())])
                 ping = time.monotonic() + PING_S
-        self.close()
+        self.hang_up()
         raise DaemonUnavailable(
             f"no answer from the daemon at {self.endpoint} for {patience_s:g} s",
             "see `systemctl status sttd`",
         )
 
-    def _send(self, parts: list[bytes]) -> None:
-        with contextlib.suppress(zmq.Again):  # nobody has read for long: patience ends soon
-            self._line.send_multipart(parts, zmq.NOBLOCK)
-
-    def _connect(self) -> None:
+    def _connect(self) -> zmq.Socket[bytes]:
         probe(self.endpoint)
-        context = zmq.Context()
+        line = self.context.socket(zmq.DEALER)
         try:
-            line = context.socket(zmq.DEALER)
             line.setsockopt(zmq.LINGER, 0)
             line.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
             line.setsockopt(zmq.MAXMSGSIZE, MAX_REPLY)
@@ -142,7 +154,7 @@ class Connection:
             self._monitor = line.get_monitor_socket(zmq.EVENT_DISCONNECTED)
             line.connect(self.endpoint)
         except zmq.ZMQError as error:
-            context.destroy(linger=0)
+            self.close()
             raise DaemonUnavailable(
                 f"{self.endpoint} is no endpoint: {error.strerror}",
                 "an endpoint is ipc:///run/sttd/control.sock or tcp://127.0.0.1:9464",
@@ -151,7 +163,12 @@ class Connection:
         self._poller.register(line, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
         self._line = line
-        self._context = context
+        return line
+
+
+def _send(line: zmq.Socket[bytes], parts: list[bytes]) -> None:
+    with contextlib.suppress(zmq.Again):  # nobody has read for long: patience ends soon
+        line.send_multipart(parts, zmq.NOBLOCK)
 
 
 def probe(endpoint: str) -> None:

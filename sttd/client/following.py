@@ -7,11 +7,12 @@ from typing import Self
 import msgspec
 import zmq
 
-from sttd.client.connection import Curve
+from sttd.client.connection import Connection
+from sttd.wire.replies import Version
+from sttd.wire.requests import Version as AskVersion
 from sttd.wire.views import EventView
 
-HANDSHAKE_S = 1.5  # to be subscribed; a silent socket is read all the same
-SETTLE_MS = 20  # for the subscription to reach the publisher behind the handshake
+HANDSHAKE_MS = 1500  # to connect; what is not there by then may come later
 MAX_EVENT = 1 << 20  # bytes
 HIGH_WATER = 10_000  # events
 
@@ -21,22 +22,32 @@ _decoder: msgspec.json.Decoder[EventView] = msgspec.json.Decoder(EventView)
 class Following:
     """An iterator over events as they happen, and a context manager; for one thread."""
 
-    def __init__(self, endpoint: str, events: tuple[str, ...], curve: Curve | None) -> None:
-        """Connected and subscribed when this returns."""
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.SUB)
+    def __init__(self, line: Connection, events: tuple[str, ...]) -> None:
+        """Subscribed when this returns: what happens from then on is heard."""
+        endpoint = self._ask(line)
+        self._socket = line.context.socket(zmq.SUB)
+        self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_EVENT)
         self._socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
-        if curve is not None:
-            curve.encrypt(self._socket)
+        if line.curve is not None:
+            line.curve.encrypt(self._socket)
         for name in events or ("",):
             self._socket.subscribe(name)
         monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
         self._socket.connect(endpoint)
-        monitor.poll(int(HANDSHAKE_S * 1000))
+        monitor.poll(HANDSHAKE_MS)
         self._socket.disable_monitor()
         monitor.close()
-        self._socket.poll(SETTLE_MS)
+        # The subscription follows the handshake. Both sockets are served by one thread on either
+        # side, so when two more answers have come, it has arrived as well.
+        self._ask(line)
+        self._ask(line)
+
+    @staticmethod
+    def _ask(line: Connection) -> str:
+        reply, _ = line.call(AskVersion())
+        assert isinstance(reply, Version)
+        return reply.version.events_endpoint
 
     def __iter__(self) -> Self:
         return self
@@ -53,4 +64,4 @@ class Following:
 
     def close(self) -> None:
         """Stop listening."""
-        self._context.destroy(linger=0)
+        self._socket.close()

@@ -214,8 +214,14 @@ def event_line(event: views.EventView, but: Iterable[str] = ()) -> Text:
     for key, value in event.items():
         if key not in hidden and value is not None:
             text.append(f" {human.plain(key)}=", style="dim")
-            text.append(human.plain(str(value)))
+            text.append(human.plain(_value(value)))
     return text
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return str(value)
 
 
 def _moment(event: views.EventView) -> str:

@@ -119,6 +119,9 @@ class Control:
     def publish(self, topic: str, record: Mapping[str, object]) -> None:
         """Give an event to whoever subscribed to its name; never blocks, never fails."""
         if not self._closed:
+            # libzmq looks for new subscriptions when it sends, but at most once a millisecond;
+            # asking for its state has it look now
+            self._pub.getsockopt(zmq.EVENTS)
             self._pub.send_multipart((topic.encode(), msgspec.json.encode(record)))
 
     async def close(self) -> None:
