@@ -11,8 +11,8 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import msgspec
@@ -72,7 +72,8 @@ class Daemon:
         self.log = log
         self._config = config
         self._listening = listening
-        self._closers: list[Callable[[], object]] = []
+        self._made = AsyncExitStack()
+        self._holding = False
         self._fatal: Exception | None = None
         self._signals = 0
         self._started = time.monotonic()
@@ -90,7 +91,8 @@ class Daemon:
             raise StartError(str(error), EX_HELD) from error
         except OSError as error:
             raise StartError(f"{error.filename}: {error.strerror}", EX_CONFIG) from error
-        self._closers.append(lock.release)
+        self._made.callback(lock.release)
+        self._holding = True
         self.log.event(
             "daemon.started",
             version=__version__,
@@ -109,6 +111,7 @@ class Daemon:
 
     async def _compose(self, settings: Settings) -> None:
         self._syncer = Syncer()
+        self._made.callback(self._syncer.close)
         self.spool = Spool(settings.spool_dir)
         self.outbox = Outbox(
             settings.outbox_dir,
@@ -124,6 +127,7 @@ class Daemon:
             taken=self.outbox.taken,
         )
         self.ledger.start(self.fail)
+        self._made.push_async_callback(self._close_ledger)
         self.log.listen(self._keep)
         self.inbox = Inbox(inbox_settings(settings), self.spool, syncer=self._syncer)
         self.settling = Settling(settings, self.ledger, self.outbox, self.spool)
@@ -167,6 +171,7 @@ class Daemon:
             admit=intake.admit,
             accept=intake.accept,
         )
+        self._made.callback(self.uploads.close)
         if self._listening:
             self._listen(settings, intake)
 
@@ -183,6 +188,7 @@ class Daemon:
             on_error=self._control_failed,
         )
         self.control.start()
+        self._made.push_async_callback(self.control.close)
         for line in self.control.warnings:
             self.log.event("control.trouble", message=line)
         self.log.listen(handlers.rang)
@@ -211,32 +217,27 @@ class Daemon:
             await attending
         await asyncio.gather(pinging, broken, return_exceptions=True)
         if isinstance(self._fatal, StartError):
-            return self._fatal.code
+            raise self._fatal
         return EX_FAILED if self._fatal else EX_OK
 
     async def close(self, code: int) -> None:
-        """Unmake everything that was made."""
-        if hasattr(self, "uploads"):
-            self.uploads.close()
-        if self._closers:  # it held the lock, so it said that it started
+        """Unmake everything that was made, in reverse."""
+        if self._holding:
             uptime = round(time.monotonic() - self._started, 3)
             self.log.event("daemon.stopped", uptime_s=uptime, exit_code=code)
-        if hasattr(self, "control"):
-            await self.control.close()
-        if hasattr(self, "ledger"):
-            with suppress(LedgerError):
-                await self.ledger.close()
-        if hasattr(self, "_syncer"):
-            self._syncer.close()
-        for close in self._closers:
-            close()
+        await self._made.aclose()
         self.notify.close()
+
+    async def _close_ledger(self) -> None:
+        with suppress(LedgerError):  # it is closed all the same
+            await self.ledger.close()
 
     def fail(self, error: Exception) -> None:
         """The daemon cannot go on: say why, end everything now, leave non-zero."""
         if self._fatal is None:
             self._fatal = error
-            self.log.event("daemon.failed", message=f"{type(error).__name__}: {error}")
+            name = "" if isinstance(error, StartError) else f"{type(error).__name__}: "
+            self.log.event("daemon.failed", message=f"{name}{error}")
             if hasattr(self, "loop"):
                 self.loop.feed(on.StopRequested(now=True))
 

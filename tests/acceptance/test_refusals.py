@@ -1,0 +1,161 @@
+"""What cannot work is said in one clear line, with the right exit code and no traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import PYTHON, ROOT, Daemon, daemon
+from tests.support.waiting import eventually
+from tests.support.wav import tone
+
+EX_CONFIG, EX_HELD = 2, 3
+
+
+def run(sttd: Daemon, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PYTHON, "-m", "sttd", *args, "-c", str(sttd.config)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def complaint(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line on stderr."""
+    assert "Traceback" not in done.stderr + done.stdout
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def test_an_unknown_key_is_named_with_file_line_and_the_nearest_key() -> None:
+    with daemon(recycle={"max_request": 3}) as sttd:
+        done = run(sttd)
+        assert done.returncode == EX_CONFIG
+        line = complaint(done)
+        assert "sttd.toml" in line
+        assert "recycle.max_requests" in line
+
+
+def test_check_config_says_the_same_and_is_content_with_a_good_file() -> None:
+    with daemon(pool={"worker": 1}) as bad, daemon() as good:
+        assert run(bad, "check-config").returncode == EX_CONFIG
+        good.state.mkdir()
+        done = run(good, "check-config")
+        assert done.returncode == 0, done.stderr
+        assert "valid" in done.stdout
+
+
+def test_a_second_daemon_on_the_same_state_directory_is_refused() -> None:
+    with daemon() as sttd:
+        sttd.start()
+        done = run(sttd)
+        assert done.returncode == EX_HELD
+        assert str(sttd.pid) in complaint(done)
+        assert sttd.status()["daemon"]["state"] == "running"
+
+
+def test_a_socket_that_another_daemon_answers_on_is_not_taken_over() -> None:
+    with daemon() as first, daemon() as second:
+        first.start()
+        second.configure(control={"endpoint": first.endpoint})
+        done = run(second)
+        assert done.returncode not in (0, EX_CONFIG, EX_HELD)
+        assert first.endpoint.removeprefix("ipc://") in complaint(done)
+        assert first.status()["daemon"]["pid"] == first.pid
+
+
+def test_an_ipc_path_too_long_for_the_kernel_is_refused() -> None:
+    with daemon(control={"endpoint": "ipc:///tmp/" + "x" * 120}) as sttd:
+        done = run(sttd)
+        assert done.returncode == EX_CONFIG
+        assert "107" in complaint(done)
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("drilll", "drill"),  # the nearest engine is named
+        ("no.such.module:Engine", "no.such.module"),
+        ("tests.support.engines:Nobody", "Nobody"),
+    ],
+)
+def test_a_missing_engine_ends_the_start(name: str, word: str) -> None:
+    with daemon(engine={"name": name}) as sttd:
+        done = run(sttd)
+        assert done.returncode == EX_CONFIG
+        assert word in complaint(done)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_inbox_ends_the_start() -> None:
+    with daemon() as sttd:
+        (sttd.state / "inbox").mkdir(parents=True)
+        (sttd.state / "inbox").chmod(0)
+        done = run(sttd)
+        assert done.returncode == EX_CONFIG
+        assert "inbox" in complaint(done)
+
+
+def test_an_inbox_that_is_no_folder_ends_the_start() -> None:
+    with daemon() as sttd:
+        sttd.state.mkdir()
+        (sttd.state / "inbox").write_text("not a folder")
+        done = run(sttd)
+        assert done.returncode == EX_CONFIG
+        assert "inbox" in complaint(done)
+
+
+def test_a_full_queue_refuses_submissions_and_leaves_files_in_the_inbox(tmp_path: Path) -> None:
+    wav = tone(tmp_path / "a.wav", 0.2)
+    with daemon(limits={"max_queued": 2}, pool={"workers": 1}) as sttd:
+        sttd.start()
+        sttd.ctl("drain")
+        for n in range(4):
+            sttd.drop(f"{n}.wav", wav)
+        eventually(lambda: sttd.status()["queue"]["queued"] == 2)
+        eventually(lambda: sttd.status()["daemon"]["reasons"])
+        done = sttd.ctl("submit", str(wav))
+        assert done.returncode == 1
+        assert "max_queued" in done.stderr
+        assert len(list((sttd.state / "inbox").glob("*.wav"))) == 2
+        sttd.ctl("resume")
+        eventually(lambda: sttd.status()["queue"]["succeeded"] == 4, deadline_s=60)
+
+
+def test_sttctl_without_a_daemon_says_how_to_start_one() -> None:
+    with daemon() as sttd:
+        done = sttd.ctl("status")
+        assert done.returncode == 4
+        assert "start" in complaint(done)
+
+
+def test_an_undecodable_recording_fails_at_once_with_its_reason(tmp_path: Path) -> None:
+    with daemon() as sttd:
+        sttd.start()
+        rubbish = tmp_path / "rubbish.wav"
+        rubbish.write_bytes(os.urandom(5000))
+        sttd.drop("rubbish.wav", rubbish)
+        failed = sttd.until("job.failed")
+        assert (failed["code"], failed["attempt"]) == ("undecodable", 1)
+        eventually((sttd.state / "failed" / "rubbish.wav").exists)
+        assert (sttd.state / "failed" / "rubbish.wav.error.json").exists()
+
+
+def test_run_once_prints_transcripts_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    wav = tone(tmp_path / "a.wav", 0.3)
+    with daemon() as sttd:
+        before = set(Path("/tmp").glob("sttd-*"))
+        for more in ([], ["--in-process"]):
+            done = run(sttd, "run-once", *more, str(wav))
+            assert done.returncode == 0, done.stderr
+            assert len(done.stdout.split()) > 2
+        assert not sttd.state.exists()
+        assert set(Path("/tmp").glob("sttd-*")) - before == set()
+        assert run(sttd, "run-once", str(tmp_path / "nothing.wav")).returncode == EX_CONFIG
