@@ -14,8 +14,7 @@ from typing import Protocol
 
 import pocketsphinx
 
-MARK_BYTES = 3200  # 100 ms
-MARK_PERIOD = 32_000  # marks count 1..32000 and begin again: 53 minutes
+from tests.speech_service.marks import MARK_BYTES, MARK_PERIOD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +37,6 @@ class Recogniser(Protocol):
     def finish(self) -> list[Spoken]:
         """The audio is at its end; return what is left."""
         ...
-
-
-def marked_pcm(seconds: float, start_s: float = 0.0) -> bytes:
-    """PCM whose samples tell where they belong: every 100 ms carries its number."""
-    first, count = round(start_s * 10), round(seconds * 10)
-    numbers = (n % MARK_PERIOD + 1 for n in range(first, first + count))
-    return b"".join(number.to_bytes(2, "little") * (MARK_BYTES // 2) for number in numbers)
 
 
 class Marks:
@@ -75,12 +67,11 @@ class Marks:
         pcm = bytes(self._pending[:length])
         del self._pending[:length]
         start, self._start = self._start, self._start + length
-        samples = array.array("h", pcm)
-        blocks = samples[:: MARK_BYTES // 2]
-        whole = all(b == a % MARK_PERIOD + 1 for a, b in itertools.pairwise(blocks)) and all(
-            samples[i] == blocks[i // 1600] for i in range(0, len(samples), 100)
-        )
-        text = f"m{blocks[0] - 1}-m{blocks[-1] - 1}" + ("" if whole else " hole")
+        runs = [(mark, len(list(run))) for mark, run in itertools.groupby(array.array("h", pcm))]
+        follows = all(b == a % MARK_PERIOD + 1 for (a, _), (b, _) in itertools.pairwise(runs))
+        full = all(count == MARK_BYTES // 2 for _, count in runs[1:-1])
+        hole = "" if follows and full else " hole"
+        text = f"m{runs[0][0] - 1}-m{runs[-1][0] - 1}{hole}"
         word = Spoken(start, start + length, text)
         return Spoken(start, start + length, text, (word,))
 

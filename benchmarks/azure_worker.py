@@ -1,0 +1,36 @@
+"""A worker's life, measured: N jobs of the Azure engine in one process, and what is left of each.
+
+    python benchmarks/azure_worker.py HOST COUNT SECONDS FAULT
+
+Runs COUNT jobs against the service at HOST, none of them recycled, and prints a line of JSON after
+each: live SDK objects, threads, descriptors, RSS. Used by azure_leaks.py and by the leak tests.
+FAULT names what the service is scripted to do, for the record only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from sttd.engines import EngineError
+from tests.support.azure import Recording, engine_for, holdings, transcribe
+
+
+def main(host: str, count: int, seconds: float, fault: str) -> None:
+    engine = engine_for(host, stall_timeout=0.3)
+    engine.begin_worker()
+    for number in range(1, count + 1):
+        outcome = "done"
+        try:
+            transcribe(engine, Recording(seconds))
+        except EngineError as error:
+            outcome = type(error).__name__
+        line = {"job": number, "fault": fault, "outcome": outcome, **holdings()}
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+    os._exit(0)  # as a worker ends: nothing native is torn down at the interpreter's exit
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4])

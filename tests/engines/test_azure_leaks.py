@@ -1,0 +1,68 @@
+"""After each of many jobs in one worker: live SDK objects, threads, descriptors, memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engines.test_azure_faults import FAULTS
+from tests.speech_service.behaviour import Behaviour
+from tests.speech_service.running import Running, running_service
+
+ROOT = Path(__file__).parents[2]
+MIB = 1 << 20
+SETTLED = 10  # jobs until lazily made things are made
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Running]:
+    with running_service() as running:
+        yield running
+
+
+def life(service: Running, behaviour: Behaviour, jobs: int, seconds: float) -> list[dict[str, Any]]:
+    """What a worker holds after each of its jobs."""
+    service.service.plan = [behaviour]
+    worker = subprocess.run(
+        [sys.executable, "benchmarks/azure_worker.py", service.host, str(jobs), str(seconds), "-"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
+    )
+    assert worker.returncode == 0, worker.stderr
+    lines = [json.loads(line) for line in worker.stdout.splitlines()]
+    assert len(lines) == jobs
+    return lines
+
+
+def test_two_hundred_jobs_leave_nothing_behind(service: Running) -> None:
+    lines = life(service, Behaviour(), 200, 1.0)
+
+    assert {line["outcome"] for line in lines} == {"done"}
+    first = lines[0]
+    for line in lines:
+        for kind in ("objects", "threads", "fds"):
+            assert line[kind] == first[kind], (kind, line, first)
+    assert lines[-1]["rss"] - lines[SETTLED - 1]["rss"] <= 1.5 * MIB
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_no_fault_leaves_anything_behind(service: Running, fault: str) -> None:
+    behaviour, expected = FAULTS[fault]
+
+    lines = life(service, behaviour, 4, 3.0)
+
+    assert {line["outcome"] for line in lines} == {expected.__name__}
+    first = lines[0]
+    for line in lines:
+        for kind in ("objects", "threads", "fds"):
+            assert line[kind] == first[kind], (kind, line, first)
+    assert lines[-1]["rss"] - first["rss"] <= 4 * MIB
