@@ -35,6 +35,7 @@ from sttd.worker.stream import UndecodableError
 
 MIN_RATE = 1_000  # Hz; at 1 Hz a few bytes would become hours
 MAX_RATE = 384_000
+SIGN_OF_LIFE = 1e-6
 DISCREPANCY_S = 1.0  # more than this missing at the end is damage
 
 UNKNOWN_SIZE = 0x7FFF0000  # from here on a WAV's size says: written as a stream, length unknown
@@ -272,7 +273,8 @@ def open_recording(
     """A Recording that does not turn out too long after an engine was paid for half of it.
 
     Where the header claims more than the limit, the recording is decoded once to see whether that
-    is true (headers lie both ways), with `on_skip(position_s)` for each chunk. Raises
+    is true (headers lie both ways), with `on_skip` for each chunk: a sign of life that stays below
+    the positions of the reading to come, so that progress never runs backwards. Raises
     UndecodableError.
     """
     recording = Recording(fd, limits)
@@ -281,7 +283,7 @@ def open_recording(
     with recording:
         for _ in recording.pcm():
             if on_skip is not None:
-                on_skip(recording.position_s)
+                on_skip(recording.position_s * SIGN_OF_LIFE)
     honest = Recording(fd, limits)
     honest.probed = msgspec.structs.replace(honest.probed, duration_s=recording.position_s)
     return honest

@@ -160,6 +160,21 @@ def test_a_header_that_claims_too_much_is_found_out_and_the_truth_told(
     assert (heard.code, heard.total_s, heard.duration_s) == ("", 2.0, 2.0)
 
 
+def test_progress_never_runs_backwards_while_a_claim_is_being_tried(tmp_path: Path) -> None:
+    """Or else the reading after it, up to where the trial ended, would pass for a stall."""
+    short = record(tmp_path / "short.flac", 20.0, PLAIN_FLAC).read_bytes()
+    path = tmp_path / "a.flac"
+    path.write_bytes(recordings.claim_flac_length(short, 16_000 * 36_000))
+    told: list[float] = []
+    with Companion("decoder.SKIPPED_EVERY_S = 0.0") as companion:
+        audio = companion.open(path, limits=MINUTE, on_progress=told.append)
+        before = len(told)
+        assert sum(map(len, audio)) == 20 * 32_000
+        audio.close()
+    assert before > 5
+    assert told == sorted(set(told))
+
+
 @pytest.mark.usefixtures("still_well")
 def test_a_wav_of_unknown_length_as_recorders_stream_it_is_taken(
     companion: Companion, tmp_path: Path
