@@ -6,12 +6,11 @@ becomes of jobs is `work`'s business. `now` is monotonic seconds.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 
-import msgspec
-
 from sttd.core import commands as do
+from sttd.core.lives import Vacancies, life_of
 from sttd.core.recycling import Keep, Kill, Life, RecyclePolicy, Retire, judge
 from sttd.core.throttle import BAR_MOST_S, DEGRADED_AFTER, Slot
 from sttd.core.workers import Worker, WorkerState
@@ -36,7 +35,6 @@ REASONS = (
 # A fresh worker that must leave for one of these would be followed by its like for ever.
 HOPELESS_WHEN_FRESH = frozenset({"rss_soft", "rss_ceiling", "threads", "fds", "max_age"})
 HANGING = frozenset({"stalled", "job_timeout"})
-OPERATORS = frozenset({"requested", "cancelled", "reloaded", "scaled", "shutdown"})
 OPEN = frozenset({WorkerState.IDLE, WorkerState.BUSY})
 
 
@@ -63,7 +61,7 @@ class Staff:
         self.template_deaths = 0
         self.template_at: float | None = 0.0  # when to start one; None: it is there or coming
         self.closing = False
-        self._vacant: deque[tuple[float, do.Bury]] = deque()  # at most one for each slot
+        self._vacancies = Vacancies()
         self._deaths = 0  # unplanned, in a row, over all slots
         self._renewing = False
         self._generation = 0
@@ -187,43 +185,12 @@ class Staff:
         out.append(do.Announce(ended.event, {**ended.fields, **how}))
         if reason != "crashed" and not worker.killed and reason != "shutdown":
             out.append(self._announce("worker.recycled", worker, reason, now))
-        self._vacate(worker, reason, signal, now, out)
-        return reason
-
-    def _vacate(
-        self, worker: Worker, reason: str, signal: int | None, now: float, out: list[do.Command]
-    ) -> None:
-        """Record the life, as soon as it is known how long its place stays empty."""
-        decider = "operator" if reason in OPERATORS else "policy"
-        if reason == "crashed":
-            decider = "kernel" if signal is not None else "itself"
-        decided = worker.decided if worker.decided is not None else now
-        grown = worker.tidy - worker.base
-        life = do.Bury(
-            worker=worker.id,
-            pid=worker.pid or 0,
-            cause=reason,
-            decider=decider,
-            rss_bytes=worker.vitals.rss_bytes,
-            peak_rss_bytes=worker.vitals.peak_rss_bytes,
-            jobs=worker.requests,
-            leak_per_job=grown / worker.requests if worker.requests else None,
-            age_s=now - worker.started,
-            kill_latency_s=None if worker.decided is None else now - decided,
-            replacement_latency_s=None,
-        )
+        life = life_of(worker, reason, signal, now)
         if self.closing or reason == "scaled":
             out.append(life)
         else:
-            self._vacant.append((decided, life))
-
-    def _occupy(self, now: float, out: list[do.Command]) -> None:
-        """Places that are filled again: their last holders' records are complete."""
-        active = sum(w.due != "scaled" for w in self.in_state(*OPEN))
-        filled = len(self._vacant) - max(0, self.target - active)
-        for _ in range(max(0, filled)):
-            decided, life = self._vacant.popleft()
-            out.append(msgspec.structs.replace(life, replacement_latency_s=now - decided))
+            self._vacancies.open(worker.decided or now, life)
+        return reason
 
     def worked(self, worker: Worker) -> None:
         """It ended a job alive: the pool works, and so does its slot."""
@@ -275,7 +242,8 @@ class Staff:
         self._promote()
         self._replace_due(now, out)
         self._fill(now, out)
-        self._occupy(now, out)
+        active = sum(w.due != "scaled" for w in self.in_state(*OPEN))
+        out.extend(self._vacancies.fill(max(0, self.target - active), now))
 
     def _shrink(self, now: float, out: list[do.Command]) -> None:
         staying = [w for w in self.in_state(*OPEN) if w.due != "scaled"]

@@ -1,1 +1,1 @@
-"""The daemon process: decides by core, records in the ledger; never imports an engine or decodes."""
+"""The daemon process: decides by core, records in the ledger; imports no engine, decodes nothing."""

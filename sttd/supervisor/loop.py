@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -24,11 +23,12 @@ from sttd.core.jobs import Job
 from sttd.core.retry import FailureKind
 from sttd.core.supervision import Policies, Supervision
 from sttd.log import Log
+from sttd.supervisor import translate
+from sttd.supervisor.deeds import Deeds
 from sttd.supervisor.examine import Evidence, Thread
 from sttd.supervisor.ledger import Ledger, LedgerError
 from sttd.supervisor.machine import memory_room
 from sttd.supervisor.pool import Pool
-from sttd.supervisor.records import Attempt, WorkerLife
 from sttd.supervisor.sampling import Sampling
 from sttd.supervisor.settling import Settling
 from sttd.supervisor.spool import Spool
@@ -64,7 +64,7 @@ class Loop:
         self.log = log
         self._ledger = ledger
         self._spool = spool
-        self._settling = settling
+        self._deeds = Deeds(ledger, settling, log, self.feed, self._wake_in)
         self._on_fatal = on_fatal
         self._now = asyncio.get_running_loop().time
         self._events: deque[on.Event] = deque()
@@ -120,9 +120,13 @@ class Loop:
             self._later(self._wake())
         self.feed(on.Tick())
 
+    def _wake_in(self, seconds: float) -> None:
+        self._wake_at = min(self._wake_at, self._now() + seconds)
+
     async def _wake(self) -> None:
         woken, next_s = await self._ledger.wake()
-        self._wake_at = min(self._wake_at, self._now() + (3600.0 if next_s is None else next_s))
+        if next_s is not None:
+            self._wake_in(next_s)
         if woken:
             self.feed(on.JobsWaiting())
 
@@ -144,19 +148,19 @@ class Loop:
             case do.Examine(worker, reason):
                 self._later(self._examine(worker, reason))
             case do.Bury():
-                self._later(self._ledger.record_life(_life(command)))
+                self._later(self._ledger.record_life(translate.life(command)))
             case do.Claim(limit):
                 self._later(self._claim(limit))
             case do.Assign(worker, job):
                 self._assign(worker, job)
             case do.Publish(job, worker):
-                self._later(self._publish(job, worker))
+                self._later(self._deeds.publish(job, worker, self._results.pop(job.id)))
             case do.Requeue():
-                self._later(self._requeue(command))
+                self._later(self._deeds.requeue(command))
             case do.GiveUp():
-                self._later(self._give_up(command))
+                self._later(self._deeds.give_up(command))
             case do.Cancelled(job):
-                self._later(self._cancel(job))
+                self._later(self._deeds.cancel(job))
             case do.Exit():
                 self.finished.set()
 
@@ -227,106 +231,6 @@ class Loop:
         )
         self._later(self._ledger.assigned(job.id, job.token, worker))
 
-    async def _publish(self, job: Job, worker: str) -> None:
-        done = self._results.pop(job.id)
-        try:
-            outputs = await self._settling.succeed(job, done)
-        except OSError as error:
-            self.feed(on.PublishFailed(job.id, str(error)))
-            await self._requeue(_environment(job, worker, error))
-            return
-        self.feed(on.Published(job.id))
-        if outputs is None:  # another attempt holds the job by now: nothing was published
-            self.log.event(
-                "worker.late", worker=worker, job=job.id, attempt=job.attempt, what="Publish"
-            )
-            return
-        if done.clamped:
-            self.log.event("job.clamped", job=job.id, source=job.name, segments=done.clamped)
-        self.log.event(
-            "job.succeeded",
-            job=job.id,
-            source=job.name,
-            attempt=job.attempt,
-            worker=worker,
-            duration_s=done.duration_s,
-            outputs=list(outputs),
-        )
-        await self._settling.dispose(job.id)
-
-    async def _requeue(self, how: do.Requeue) -> None:
-        job = how.job
-        attempt = Attempt(
-            attempt=job.attempt,
-            worker=how.worker or "",
-            code=how.code,
-            message=how.message,
-            at_ns=0,
-            segments=how.segments - job.segments,
-        )
-        kept = await self._ledger.requeue(
-            job.id,
-            job.token,
-            delay_s=how.delay_s,
-            failures=how.failures,
-            crashes=how.crashes,
-            segments=how.segments,
-            interrupted=how.interrupted,
-            attempt=attempt,
-        )
-        if not kept:
-            return
-        await self._settling.drop_staging(job)
-        name = "job.deferred" if how.delay_s > 0 else "job.requeued"
-        self.log.event(
-            name,
-            job=job.id,
-            source=job.name,
-            attempt=job.attempt,
-            worker=how.worker,
-            code=how.code,
-            message=how.message,
-            delay_s=round(how.delay_s, 3),
-        )
-        if how.delay_s > 0:
-            self._wake_at = min(self._wake_at, self._now() + how.delay_s)
-        self.feed(on.JobsWaiting())
-
-    async def _give_up(self, how: do.GiveUp) -> None:
-        job = how.job
-        attempt = Attempt(
-            attempt=job.attempt,
-            worker=how.worker or "",
-            code=how.attempt_code,
-            message=how.message,
-            at_ns=0,
-            segments=how.segments - job.segments,
-        )
-        if not await self._ledger.fail(
-            job.id, job.token, code=how.code, message=how.message, attempt=attempt
-        ):
-            return
-        fields = {
-            "job": job.id,
-            "source": job.name,
-            "attempt": job.attempt,
-            "worker": how.worker,
-            "code": how.code,
-            "message": how.message,
-        }
-        if how.code == "quarantined":
-            self.log.event("job.quarantined", **fields)
-        self.log.event("job.failed", **fields)
-        await self._settling.drop_staging(job)
-        await self._settling.dispose(job.id)
-
-    async def _cancel(self, job: Job) -> None:
-        if await self._ledger.cancel(job.id, job.token) is None:
-            return
-        self.log.event("job.cancelled", job=job.id, source=job.name)
-        await self._settling.drop_staging(job)
-        await self._settling.dispose(job.id)
-
     # -- the pool reports ------------------------------------------------------------------------
     def template_ready(self, epoch: int, news: say.TemplateReady) -> None:
         """The engine is loaded."""
@@ -363,16 +267,16 @@ class Loop:
                 self.feed(on.WorkerReady(worker))
             case say.Progress():
                 self._positions[news.job] = (news.token, news.position_s)
-                self.feed(_progressed(worker, news))
+                self.feed(translate.progressed(worker, news))
             case say.Done():
                 self._results[news.job] = news
                 self.sampling.look(worker)
-                self.feed(_done(worker, news))
+                self.feed(translate.done(worker, news))
                 if news.job not in self.core.work.publishing:
                     self._results.pop(news.job, None)
             case say.Failed():
                 self.sampling.look(worker)
-                self.feed(_failed(worker, news))
+                self.feed(translate.failed(worker, news))
             case say.EngineReport():
                 self.feed(on.EngineReported(worker, FailureKind(news.kind), news.message))
 
@@ -423,68 +327,3 @@ class Loop:
             options=dict(engine.options_for(engine.name)),
             trim_threshold=self.settings.recycle.trim_threshold,
         )
-
-
-def _progressed(worker: str, news: say.Progress) -> on.Progressed:
-    return on.Progressed(
-        worker=worker,
-        job=news.job,
-        attempt=news.attempt,
-        token=news.token,
-        position_s=news.position_s,
-        segments=news.segments,
-        duration_s=news.duration_s,
-    )
-
-
-def _done(worker: str, news: say.Done) -> on.JobDone:
-    return on.JobDone(
-        worker=worker,
-        job=news.job,
-        attempt=news.attempt,
-        token=news.token,
-        duration_s=news.duration_s,
-        segments=news.segments,
-        rss_before=news.rss_before,
-        rss_after=news.rss_after,
-    )
-
-
-def _failed(worker: str, news: say.Failed) -> on.JobFailed:
-    return on.JobFailed(
-        worker=worker,
-        job=news.job,
-        attempt=news.attempt,
-        token=news.token,
-        kind=FailureKind(news.kind),
-        code=news.code,
-        message=news.message,
-        retry_after_s=news.retry_after_s,
-        segments=news.segments,
-        duration_s=news.duration_s,
-        rss_before=news.rss_before,
-        rss_after=news.rss_after,
-        leaving=news.leaving,
-    )
-
-
-def _life(how: do.Bury) -> WorkerLife:
-    now = time.time_ns()
-    return WorkerLife(
-        **msgspec.structs.asdict(how), started_ns=now - int(how.age_s * 1e9), ended_ns=now
-    )
-
-
-def _environment(job: Job, worker: str, error: OSError) -> do.Requeue:
-    """The disk would not take the outputs: no fault of the job's, tried again in a while."""
-    return do.Requeue(
-        job=job,
-        worker=worker,
-        delay_s=30.0,
-        failures=job.failures,
-        crashes=job.crashes,
-        segments=job.segments,
-        interrupted=False,
-        code=FailureKind.ENVIRONMENT.value,
-        message=str(error),
-    )

@@ -7,35 +7,33 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import signal
 import sys
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
-from pathlib import Path
 
 import msgspec
 
-from sttd import __version__, linux
+from sttd import __version__
 from sttd.config import ConfigError, Settings, changes, load
 from sttd.core import events as on
-from sttd.core.supervision import UNLIMITED, Policies
 from sttd.log import Log, Record
 from sttd.supervisor.access import Access
-from sttd.supervisor.arrivals import Arrivals, ArrivalSettings
+from sttd.supervisor.arrivals import Arrivals
 from sttd.supervisor.control import Control
 from sttd.supervisor.durable import StorageBroken, Syncer
 from sttd.supervisor.handlers import Handlers
-from sttd.supervisor.inbox import Inbox, InboxSettings
+from sttd.supervisor.inbox import Inbox
 from sttd.supervisor.intake import Intake
-from sttd.supervisor.lease import ignore_sigio
 from sttd.supervisor.ledger import Ledger, LedgerError
 from sttd.supervisor.listener import ControlError
 from sttd.supervisor.lock import HeldError, Lock
 from sttd.supervisor.loop import Loop
 from sttd.supervisor.notify import Notify
 from sttd.supervisor.outbox import Outbox
+from sttd.supervisor.portions import arrival_settings, inbox_settings, policies
+from sttd.supervisor.process import boot_id, make_folders, prepare_process
 from sttd.supervisor.records import EventRow
 from sttd.supervisor.recovery import recover
 from sttd.supervisor.settling import Settling
@@ -329,84 +327,6 @@ def event_row(name: str, record: Mapping[str, object]) -> EventRow:
         job=str(job) if job else None,
         worker=str(worker) if worker else None,
         fields_json=msgspec.json.encode(rest).decode(),
-    )
-
-
-def boot_id() -> str:
-    """The kernel's name of this boot: what CLOCK_BOOTTIME counts within."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def prepare_process() -> None:
-    """What the whole process needs: orphans become ours, many descriptors, no lease signals."""
-    linux.become_subreaper()
-    linux.set_name("sttd")
-    ignore_sigio()
-    os.umask(0o027)
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def make_folders(settings: Settings) -> None:
-    """Create what is missing and look into the inbox; raises OSError naming the folder."""
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
-    private = (settings.spool_dir, settings.ledger_path.parent)
-    shared = (
-        settings.inbox_dir,
-        settings.outbox_dir,
-        settings.outbox_dir / ".tmp",
-        settings.done_dir,
-        settings.failed_dir,
-    )
-    for folder in shared:
-        folder.mkdir(parents=True, exist_ok=True)
-    for folder in private:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.listdir(settings.inbox_dir)
-
-
-def policies(settings: Settings) -> Policies:
-    """What the core needs of the configuration."""
-    engine = settings.engine
-    sessions = engine.options_for(engine.name).get("max_sessions") if engine.name == "azure" else 0
-    return Policies(
-        recycle=settings.recycle,
-        retry=settings.retry,
-        workers=workers_of(settings, int(str(sessions or 0))),
-        standby=settings.pool.standby,
-        max_sessions=int(str(sessions)) if sessions else UNLIMITED,
-        max_per_memory=settings.pool.max_per_memory,
-    )
-
-
-def workers_of(settings: Settings, sessions: int) -> int:
-    """`pool.workers`; "auto": by quota for a remote engine, by cores for a local one."""
-    if settings.pool.workers != "auto":
-        return settings.pool.workers
-    return sessions or len(os.sched_getaffinity(0))
-
-
-def inbox_settings(settings: Settings) -> InboxSettings:
-    """The inbox's part."""
-    inbox = settings.inbox
-    return InboxSettings(
-        path=settings.inbox_dir,
-        extensions=frozenset(inbox.extensions),
-        settle_s=inbox.settle,
-        recursive=inbox.recursive,
-        empty_grace_s=inbox.empty_grace,
-    )
-
-
-def arrival_settings(settings: Settings) -> ArrivalSettings:
-    """The part of the arrivals."""
-    return ArrivalSettings(
-        max_file_size=settings.limits.max_file_size,
-        min_free_disk=settings.limits.min_free_disk,
-        max_queued=settings.limits.max_queued,
-        rescan_s=settings.inbox.rescan,
-        allow_paths=tuple(Path(path) for path in settings.control.allow_paths),
     )
 
 
