@@ -166,6 +166,9 @@ EVENTS: dict[str, Event] = {
     "job.quarantined": _event("error", _OUTCOME, "it killed too many workers; job.failed follows"),
     "job.failed": _event("error", _OUTCOME, "given up; the original is in failed/"),
     "job.cancelled": _event("info", _JOB, "ended by request"),
+    "job.damaged": _event(
+        "warning", _JOB + "message", "a part of the recording could not be decoded"
+    ),
     "job.clamped": _event(
         "warning", _JOB + "segments", "segments outside the recording were cut to fit"
     ),

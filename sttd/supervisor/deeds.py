@@ -58,6 +58,8 @@ class Deeds:
                 "worker.late", worker=worker, job=job.id, attempt=job.attempt, what="Publish"
             )
             return
+        if done.damage:
+            self._log.event("job.damaged", job=job.id, source=job.name, message=done.damage)
         if done.clamped:
             self._log.event("job.clamped", job=job.id, source=job.name, segments=done.clamped)
         self._log.event(

@@ -25,7 +25,7 @@ class Code(enum.StrEnum):
     # -- the recording, found out while decoding; the job fails at once
     UNDECODABLE = "undecodable", "The file is no audio that can be decoded, or it is damaged."
     NO_AUDIO = "no_audio", "The file is a media container without an audio track."
-    EMPTY = "empty", "The file has no bytes, or its audio track has no samples."
+    EMPTY = "empty", "The file has no bytes."
     TOO_LONG = "too_long", "The recording is longer than limits.max_duration."
     TOO_MANY_CHANNELS = "too_many_channels", "The recording has more than limits.max_channels."
     INVALID_AUDIO = "invalid_audio", "The engine says that this recording can never be transcribed."

@@ -150,6 +150,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     segments: int
     sha256: str  # of the recording
     clamped: int  # segments whose times had to be mended
+    damage: str  # what could not be decoded, in one line; "" for a sound recording
     outputs: tuple[Output, ...]  # the manifest last
     rss_before: int  # bytes, before the worker tidied up
     rss_after: int

@@ -216,6 +216,7 @@ class Attempt:
             segments=len(self.journal.said),
             sha256=written.sha256,
             clamped=written.clamped,
+            damage=audio.damage,
             outputs=written.outputs,
             rss_before=0,
             rss_after=0,
