@@ -144,6 +144,21 @@ def test_an_upload_that_a_restart_has_lost_is_sent_again_and_makes_one_job(
     assert not job.duplicate
 
 
+def test_a_commit_whose_answer_a_restart_has_swallowed_makes_one_job_and_no_duplicate(
+    daemon: Daemon, client: Client, tmp_path: Path
+) -> None:
+    daemon.mute.set()
+    path = wav(tmp_path, 10)
+    sending = InThread(lambda: client.submit(path, key="k"))
+    eventually(lambda: daemon.jobs)
+    daemon.stop()
+    daemon.mute.clear()
+    daemon.start()
+    job = sending.result()
+    assert list(daemon.jobs) == [job.job]
+    assert not job.duplicate
+
+
 def test_a_file_that_shrinks_while_it_is_sent_makes_no_job(
     daemon: Daemon, client: Client, tmp_path: Path
 ) -> None:

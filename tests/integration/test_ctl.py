@@ -414,6 +414,15 @@ def test_events_follows_without_gap_or_repetition(daemon: Daemon) -> None:
     assert (code, error.strip()) == (130, "")
 
 
+def test_an_event_that_the_history_had_already_is_not_shown_again() -> None:
+    first, second, third = (
+        {"timestamp": f"2026-01-31T12:00:0{second}.000Z", "event": "job.started"}
+        for second in range(3)
+    )
+    assert list(events._fresh(iter([first, second, third]), (first, second))) == [third]
+    assert list(events._fresh(iter([first]), ())) == [first]
+
+
 @pytest.mark.parametrize(
     ("text", "instant"),
     [

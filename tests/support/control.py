@@ -51,6 +51,7 @@ class Daemon:
         self.max_bytes = 8 << 20
         self.scaled = 2
         self.hold = threading.Event()  # set: answers only `version` until it is cleared
+        self.mute = threading.Event()  # set: submissions are accepted, but not answered
         self.control: Control
         self.uploads: Uploads
         self._serial = itertools.count(1)
@@ -180,7 +181,9 @@ class Daemon:
 
     async def _accept(self, path: Path, request: requests.SubmitOpen, _peer: Peer) -> Reply:
         data = await asyncio.to_thread(path.read_bytes)
-        return self._submitted(request, request.name, data)
+        reply = self._submitted(request, request.name, data)
+        await self._until(lambda: not self.mute.is_set(), 30.0)
+        return reply
 
     def _submitted(self, request: requests.Submission, name: str, data: bytes) -> Reply:
         job = self.add(name, priority=request.priority or 0)
