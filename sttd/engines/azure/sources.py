@@ -13,11 +13,11 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from sttd.credentials import CredentialError, read_credential
 from sttd.engines import AuthenticationError, EngineError, EngineUnavailableError
 from sttd.engines.azure.grants import Grant, expiry_of
 from sttd.engines.azure.identity import Fetched, Wanted, fetch
 from sttd.engines.azure.settings import Settings
-from sttd.engines.credentials import read_credential
 
 BROKER_VARIABLE = "STTD_HELPER_SOCKET"
 TOKEN_VARIABLE = "AZURE_ACCESS_TOKEN"  # noqa: S105  the name of a variable, no secret
@@ -55,7 +55,7 @@ class OwnSource:
     def get(self, refused: str = "") -> Grant:
         """See `Source.get`."""
         if self._settings.auth == "key" and self._settings.key:
-            return Grant(kind="key", value=read_credential(self._settings.key, self._environ))
+            return Grant(kind="key", value=self._secret(self._settings.key))
         if self._settings.auth != "entra":
             return Grant(kind="none")
         given = self._environ.get(TOKEN_VARIABLE, "").strip()
@@ -66,7 +66,13 @@ class OwnSource:
     def proxy_password(self) -> str:
         """See `Source.proxy_password`."""
         name = self._settings.proxy_credential
-        return read_credential(name, self._environ) if name else ""
+        return self._secret(name) if name else ""
+
+    def _secret(self, name: str) -> str:
+        try:
+            return read_credential(name, self._environ)
+        except CredentialError as error:
+            raise AuthenticationError(str(error)) from None
 
     def _given(self, token: str) -> Grant:
         expires_at = expiry_of(token)
