@@ -9,6 +9,8 @@ from __future__ import annotations
 import msgspec
 
 from sttd.wire.codes import Code
+from sttd.wire.lives import ConfigView, LivesView, WhyView
+from sttd.wire.memory import CurvesView, MemoryView
 from sttd.wire.views import (
     DrainView,
     EventsView,
@@ -105,6 +107,36 @@ class Workers(_Reply, frozen=True):
     workers: WorkersView
 
 
+class Lives(_Reply, frozen=True):
+    """To `Lives`."""
+
+    lives: LivesView
+
+
+class Explained(_Reply, frozen=True):
+    """To `Why`."""
+
+    why: WhyView
+
+
+class Memory(_Reply, frozen=True):
+    """To `Memory`."""
+
+    memory: MemoryView
+
+
+class Curves(_Reply, frozen=True):
+    """To `MemoryHistory`."""
+
+    history: CurvesView
+
+
+class Config(_Reply, frozen=True):
+    """To `Config`."""
+
+    config: ConfigView
+
+
 class Recycling(_Reply, frozen=True):
     """To `Recycle`."""
 
@@ -158,6 +190,11 @@ Reply = (
     | Detail
     | Retried
     | Workers
+    | Lives
+    | Explained
+    | Memory
+    | Curves
+    | Config
     | Recycling
     | Scaled
     | Reloaded

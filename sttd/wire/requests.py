@@ -169,6 +169,36 @@ class Workers(_Request, frozen=True, kw_only=True, tag="workers"):
     """The workers there are. Answer: Workers."""
 
 
+class Lives(_Request, frozen=True, kw_only=True, tag="lives"):
+    """How workers' lives ended, the latest first. Answer: Lives."""
+
+    worker: WorkerId | None = None
+    limit: Limit = 50
+
+
+class Why(_Request, frozen=True, kw_only=True, tag="why"):
+    """What became of a worker or a job, and why. Answer: Explained."""
+
+    about: JobId
+
+
+class Memory(_Request, frozen=True, kw_only=True, tag="memory"):
+    """The workers' memory; idle ones are asked what is in it. Answer: Memory.
+
+    `deep`: they count their objects by type, too.
+    """
+
+    deep: bool = False
+
+
+class MemoryHistory(_Request, frozen=True, kw_only=True, tag="memory_history"):
+    """The workers' RSS over the last hours. Answer: Curves."""
+
+
+class Config(_Request, frozen=True, kw_only=True, tag="config"):
+    """The configuration in force. Answer: Config."""
+
+
 class Recycle(_Request, frozen=True, kw_only=True, tag="recycle"):
     """Replace this worker, or with None each of them, after its job. Answer: Recycling."""
 
@@ -231,6 +261,11 @@ Request = (
     | Cancel
     | Retry
     | Workers
+    | Lives
+    | Why
+    | Memory
+    | MemoryHistory
+    | Config
     | Recycle
     | Scale
     | Reload

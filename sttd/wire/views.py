@@ -145,9 +145,11 @@ class SubmittedView(JobView, frozen=True, kw_only=True):
 
 
 class JobDetailView(JobView, frozen=True, kw_only=True):
-    """`show --json`; the job's events, oldest first."""
+    """`show --json`; the job's events, oldest first, and its pace while it runs."""
 
     timeline: tuple[EventView, ...] = ()
+    speed: float | None = None  # seconds of audio done in a second, while it runs
+    left_s: float | None = None  # until it is done, at that speed
 
 
 class JobsView(msgspec.Struct, frozen=True, kw_only=True):

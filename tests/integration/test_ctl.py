@@ -21,6 +21,7 @@ import pytest
 from sttd.ctl import events, finding, human
 from sttd.ctl.main import VERBS
 from sttd.wire import requests
+from sttd.wire.views import EventView
 from tests.support.control import Daemon, running
 from tests.support.waiting import eventually
 
@@ -415,10 +416,11 @@ def test_events_follows_without_gap_or_repetition(daemon: Daemon) -> None:
 
 
 def test_an_event_that_the_history_had_already_is_not_shown_again() -> None:
-    first, second, third = (
+    happened: list[EventView] = [
         {"timestamp": f"2026-01-31T12:00:0{second}.000Z", "event": "job.started"}
         for second in range(3)
-    )
+    ]
+    first, second, third = happened
     assert list(events._fresh(iter([first, second, third]), (first, second))) == [third]
     assert list(events._fresh(iter([first]), ())) == [first]
 
