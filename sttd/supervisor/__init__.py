@@ -1,1 +1,1 @@
-"""The daemon process: decides by core, records in the ledger; imports no engine, decodes nothing."""
+"""The daemon process: decides by core, records in the ledger. It imports no engine."""

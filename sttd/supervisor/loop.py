@@ -10,7 +10,7 @@ import asyncio
 import os
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,14 @@ from sttd.core import events as on
 from sttd.core.jobs import Job
 from sttd.core.retry import FailureKind
 from sttd.core.supervision import Policies, Supervision
+from sttd.engines.helpers import HELPERS
 from sttd.log import Log
 from sttd.supervisor import translate
 from sttd.supervisor.deeds import Deeds
 from sttd.supervisor.examine import Evidence, Thread
+from sttd.supervisor.helper import HelperProcess
+from sttd.supervisor.history import History
+from sttd.supervisor.inspections import Inspections
 from sttd.supervisor.ledger import Ledger, LedgerError
 from sttd.supervisor.machine import memory_room
 from sttd.supervisor.pool import Pool
@@ -75,8 +79,11 @@ class Loop:
         self._wake_at = 0.0
         self._room_at = 0.0
         self._told_at = 0.0
+        self._helper: HelperProcess | None = None
         self.pool = Pool(self._engine_order, self)
         self.sampling = Sampling(self._sampled, policies.recycle)
+        self.history = History()
+        self.inspections = Inspections(self.pool.send)
 
     # -- events in, commands out -----------------------------------------------------------------
     def feed(self, event: on.Event) -> None:
@@ -104,6 +111,8 @@ class Loop:
             await asyncio.wait(self._tasks)
         self.sampling.close()
         await self.pool.close()
+        if self._helper is not None:
+            await self._helper.close()
 
     def _tick(self) -> None:
         now = self._now()
@@ -137,7 +146,7 @@ class Loop:
                 self.log.event(name, **fields)
             case do.StartTemplate(epoch, renew):
                 self.log.event("template.started", epoch=epoch)
-                self.pool.start_templates(epoch, renew=renew)
+                self._later(self._start_templates(epoch, renew=renew))
             case do.Fork(worker, generation):
                 self.pool.fork(worker, generation)
             case do.Leave(worker):
@@ -174,6 +183,15 @@ class Loop:
         error = None if task.cancelled() else task.exception()
         if isinstance(error, Exception):
             self._on_fatal(error)
+
+    async def _start_templates(self, epoch: int, *, renew: bool) -> None:
+        """First the helper that holds the engine's secrets, then the templates."""
+        name = self.settings.engine.name
+        if name in HELPERS and self._helper is None:
+            self._helper = HelperProcess(HELPERS[name], self.output)
+        if self._helper is not None:
+            await self._helper.renew(self.settings.engine.options_for(name))
+        self.pool.start_templates(epoch, renew=renew)
 
     def _testify(
         self, worker: str, reason: str, stacks: str = "", threads: tuple[Thread, ...] = ()
@@ -277,6 +295,8 @@ class Loop:
             case say.Failed():
                 self.sampling.look(worker)
                 self.feed(translate.failed(worker, news))
+            case say.Inspected():
+                self.inspections.heard(news)
             case say.EngineReport():
                 self.feed(on.EngineReported(worker, FailureKind(news.kind), news.message))
 
@@ -288,6 +308,10 @@ class Loop:
         if known is not None and known.ending is None:
             self._testify(worker, "crashed")
         self.sampling.remove(worker)
+        self.inspections.gone(worker)
+        if known is not None:
+            ending = known.ending or "crashed"
+            self.history.end(worker, ending, killed=known.killed, now=self._now())
         self.feed(on.WorkerExited(worker, code, number, message))
 
     def output(self, line: str) -> None:
@@ -296,6 +320,7 @@ class Loop:
 
     def _sampled(self, worker: str, event: on.Sampled) -> float:
         """Judge a sample; seconds until the next one."""
+        self.history.add(worker, self._now(), event.vitals.rss_bytes)
         self.feed(event)
         return self.sampling.interval(worker, busy=self._is_busy(worker))
 
@@ -318,12 +343,15 @@ class Loop:
         known = self.core.staff.workers.get(worker)
         return known is not None and known.run is not None
 
-    def _engine_order(self) -> say.Load:
+    def _engine_order(self) -> tuple[say.Load, Mapping[str, str]]:
         engine = self.settings.engine
-        return say.Load(
+        order = say.Load(
             role="engine",
             supervisor=os.getpid(),
             engine=engine.name,
             options=dict(engine.options_for(engine.name)),
             trim_threshold=self.settings.recycle.trim_threshold,
         )
+        if self._helper is None or engine.name not in HELPERS:
+            return order, os.environ
+        return order, self._helper.helper.environment(os.environ, self._helper.socket)

@@ -11,11 +11,12 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
 
+from sttd.credentials import without_credentials
 from sttd.supervisor.child import Child, Strays
 from sttd.supervisor.examine import Thread, stacks, threads
 from sttd.supervisor.link import Link
@@ -24,6 +25,7 @@ from sttd.wire.messages import (
     Forked,
     ForkFailed,
     FromWorker,
+    Inspect,
     Load,
     Ready,
     Run,
@@ -73,9 +75,16 @@ class Worker:
 
 
 class Pool:
-    """All processes of the daemon. `engine_order()` gives what an engine template is to load."""
+    """All processes of the daemon.
 
-    def __init__(self, engine_order: Callable[[], Load], listener: PoolListener) -> None:
+    `engine_order()` gives what an engine template is to load and in which environment.
+    """
+
+    def __init__(
+        self,
+        engine_order: Callable[[], tuple[Load, Mapping[str, str]]],
+        listener: PoolListener,
+    ) -> None:
         self._engine_order = engine_order
         self._listener = listener
         self._engine: Template | None = None  # the one that forks
@@ -93,14 +102,15 @@ class Pool:
         """Start whichever template is missing; `renew`: an engine template in any case."""
         if self._decoders is None:
             decoders = Load(role="decoder", supervisor=os.getpid())
-            self._decoders = self._start(decoders, epoch)
+            self._decoders = self._start(decoders, epoch, without_credentials(os.environ))
         if self._engine is None or renew:
-            self._coming = self._start(self._engine_order(), epoch)
+            order, environment = self._engine_order()
+            self._coming = self._start(order, epoch, environment)
         else:
             self._engine.epoch = epoch
 
-    def _start(self, order: Load, epoch: int) -> Template:
-        template = Template(order, epoch, self, self._listener.output)
+    def _start(self, order: Load, epoch: int, environment: Mapping[str, str]) -> Template:
+        template = Template(order, epoch, self, self._listener.output, environment)
         self._templates.add(template)
         return template
 
@@ -183,11 +193,11 @@ class Pool:
         if worker is not None and worker.child is None:
             self._forget(worker, None, None, news.message)
 
-    def send(self, name: str, run: Run) -> None:
-        """Hand a job to a worker."""
+    def send(self, name: str, message: Run | Inspect) -> None:
+        """Hand a job, or a question, to a worker."""
         worker = self._workers.get(name)
         if worker is not None and worker.link is not None:
-            worker.link.send(run)
+            worker.link.send(message)
 
     def terminate(self, name: str) -> None:
         """SIGTERM: leave in peace."""

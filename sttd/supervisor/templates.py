@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -58,6 +58,7 @@ class Template:
         epoch: int,
         listener: TemplateListener,
         on_output: Callable[[str], None],
+        environment: Mapping[str, str],
     ) -> None:
         self.order = order
         self.epoch = epoch
@@ -65,14 +66,17 @@ class Template:
         self._listener = listener
         self._broken = ""
         ours, theirs = socket.socketpair()
-        self._process = self._start(theirs, on_output)
+        self._process = self._start(theirs, on_output, environment)
         theirs.close()
         self._child = Child(self._process.pid, self._exited)
         self._link = Link(ours, DECODER, self._heard, lambda _why: None)
         self._link.send(order)
 
     def _start(
-        self, sock: socket.socket, on_output: Callable[[str], None]
+        self,
+        sock: socket.socket,
+        on_output: Callable[[str], None],
+        environment: Mapping[str, str],
     ) -> subprocess.Popen[bytes]:
         reading, writing = os.pipe()
         try:
@@ -82,6 +86,7 @@ class Template:
                 stdout=writing,
                 stderr=writing,
                 pass_fds=[sock.fileno()],
+                env=dict(environment),
                 start_new_session=True,  # Ctrl-C at the terminal is for the supervisor alone
             )
         finally:

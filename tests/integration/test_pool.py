@@ -81,7 +81,7 @@ async def pool_of(engine: str) -> AsyncIterator[tuple[Pool, Recorder]]:
     order = say.Load(
         role="engine", supervisor=os.getpid(), engine=f"tests.support.engines:{engine}"
     )
-    pool = Pool(lambda: order, recorder)
+    pool = Pool(lambda: (order, os.environ), recorder)
     try:
         yield pool, recorder
     finally:
