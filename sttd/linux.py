@@ -59,6 +59,24 @@ def malloc_trim() -> bool:
         return False
 
 
+def malloc_info() -> bytes:
+    """The C library on all its arenas, an XML document (malloc_info(3)); empty if it has none."""
+    _libc.open_memstream.restype = ctypes.c_void_p
+    text, size = ctypes.c_void_p(), ctypes.c_size_t()
+    stream = _libc.open_memstream(ctypes.byref(text), ctypes.byref(size))
+    if not stream:
+        return b""
+    try:
+        _libc.malloc_info(0, ctypes.c_void_p(stream))
+    except AttributeError:
+        pass
+    finally:
+        _libc.fclose(ctypes.c_void_p(stream))
+    found = ctypes.string_at(text, size.value) if text.value else b""
+    _libc.free(text)
+    return found
+
+
 def thread_names() -> list[str]:
     """The names of this process's threads, the main one first."""
     names = []

@@ -22,6 +22,9 @@ class Growth:
         self._jobs: deque[tuple[float, int]] = deque(maxlen=LATEST)
         self._line: tuple[float, float] | None = None
 
+    def __len__(self) -> int:
+        return len(self._jobs)
+
     def add(self, duration_s: float | None, grown: int) -> None:
         """A job of that duration left the worker `grown` bytes larger (or smaller)."""
         self._jobs.append(((duration_s or 0.0) / 60, grown))

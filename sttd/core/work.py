@@ -122,6 +122,9 @@ class Work:
         self, worker: Worker, run: Run, news: on.Progressed, now: float, out: list[do.Command]
     ) -> None:
         """The recording advanced."""
+        if run.began_s is None:
+            fresh = not run.job.segments  # a resumed one begins where the first news says
+            run.began_s, run.began = (0.0, run.started) if fresh else (news.position_s, now)
         if news.position_s > run.position_s or news.segments > run.segments:
             run.progressed = now
         run.position_s = max(run.position_s, news.position_s)

@@ -44,6 +44,21 @@ class Run:
     duration_s: float | None = None
     announced: float = 0.0  # when job.progress was last told
     cancelled: bool = False
+    began_s: float | None = None  # the first position told: where a resumed recording goes on
+    began: float = 0.0  # when that was
+
+    def speed(self, now: float) -> float | None:
+        """Seconds of audio in a second, since the first position was told; None: not yet known."""
+        if self.began_s is None or now <= self.began or self.position_s <= self.began_s:
+            return None
+        return (self.position_s - self.began_s) / (now - self.began)
+
+    def left_s(self, now: float) -> float | None:
+        """Seconds until the recording is done at that speed; None: not known."""
+        speed = self.speed(now)
+        if speed is None or self.duration_s is None:
+            return None
+        return max(0.0, self.duration_s - self.position_s) / speed
 
 
 @dataclass(slots=True)

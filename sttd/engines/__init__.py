@@ -93,7 +93,9 @@ class Engine(Protocol):
     """Built once, in the template, before workers are forked: load models here, start no thread.
 
     An engine may also define `begin_worker(self) -> None`, called once in each worker after the
-    fork, and `end_worker(self) -> None`, called before the worker leaves.
+    fork, and `end_worker(self) -> None`, called before the worker leaves, and
+    `handles(self) -> Mapping[str, int]`, which counts its live native objects by kind for
+    `sttctl memory --deep`; called in an idle worker.
     """
 
     name: str

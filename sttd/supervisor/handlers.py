@@ -27,7 +27,9 @@ from sttd.supervisor.intake import Intake
 from sttd.supervisor.ledger import Ledger
 from sttd.supervisor.loop import Loop
 from sttd.supervisor.machine import resident_bytes
+from sttd.supervisor.memory import Memory
 from sttd.supervisor.records import EventRow, JobRow, printable
+from sttd.supervisor.remembering import Remembering
 from sttd.supervisor.settling import Settling
 from sttd.wire import replies as answer
 from sttd.wire import requests as ask
@@ -83,6 +85,8 @@ class Handlers:
         self._reload = reload
         self._started = time.monotonic()
         self._bell = Bell()
+        memory = Memory(loop)
+        past = Remembering(loop, ledger, settling, self._unknown)
         self._verbs: dict[type[msgspec.Struct], Callable[..., Awaitable[Answer]]] = {
             ask.Status: self._status,
             ask.Drain: self._drain,
@@ -94,6 +98,11 @@ class Handlers:
             ask.Cancel: self._cancel,
             ask.Retry: self._retry,
             ask.Workers: self._workers,
+            ask.Lives: past.lives,
+            ask.Why: past.why,
+            ask.Config: past.config,
+            ask.Memory: memory.now,
+            ask.MemoryHistory: memory.history,
             ask.Recycle: self._recycle,
             ask.Scale: self._scale,
             ask.Reload: self._reload_config,
@@ -148,9 +157,7 @@ class Handlers:
     def _drain_view(self) -> answer.Reply:
         core = self._loop.core
         running = core.staff.busy() + len(core.work.publishing)
-        return answer.Drained(
-            views.DrainView(state=core.state, running=running)
-        )
+        return answer.Drained(views.DrainView(state=core.state, running=running))
 
     async def _drain(self, _request: ask.Drain, _peer: Peer) -> answer.Reply:
         self._loop.feed(on.DrainRequested())
@@ -216,8 +223,9 @@ class Handlers:
         if row is None:
             return await self._unknown(request.job)
         timeline = await self._ledger.timeline(request.job)
-        job = msgspec.structs.asdict(shape.job_view(row, self._loop.core))
-        return answer.Detail(views.JobDetailView(**job, timeline=tuple(timeline)))
+        return answer.Detail(
+            shape.detail_view(row, self._loop.core, timeline, asyncio.get_running_loop().time())
+        )
 
     async def _wait(self, request: ask.Wait, _peer: Peer) -> answer.Reply:
         deadline = asyncio.get_running_loop().time() + request.timeout_s

@@ -77,6 +77,10 @@ class Settling:
         """Remove what an attempt left in outbox/.tmp."""
         await asyncio.to_thread(_remove, str(self._staging(job)))
 
+    def evidence(self, job: str) -> list[object]:
+        """What was found before workers of this job were ended; empty once it left the spool."""
+        return _evidence(self._spool.evidence(job))
+
     async def reclaim(self, row: JobRow) -> bool:
         """Bring a failed or cancelled job's original back into the spool; False if it is gone."""
         if row.original is None:
@@ -88,7 +92,7 @@ class Settling:
         if row.state is JobState.SUCCEEDED:
             keep = self.settings.outbox.originals == "keep"
             return self._outbox.dispose_success(folder, row.name, keep=keep)
-        evidence = _evidence(self._spool.evidence(row.id))
+        evidence = self.evidence(row.id)
         report = error_json(row, attempts, evidence)
         return self._outbox.dispose_failure(folder, row.name, report)
 

@@ -9,7 +9,7 @@ import msgspec
 from sttd.core.jobs import JobState
 from sttd.core.staff import REASONS
 from sttd.core.supervision import Supervision
-from sttd.core.workers import Worker
+from sttd.core.workers import Run, Worker
 from sttd.supervisor.records import Counts, EventRow, JobRow, printable
 from sttd.wire import views
 
@@ -51,17 +51,33 @@ def job_fields(row: JobRow) -> dict[str, object]:
 def job_view(row: JobRow, core: Supervision | None = None) -> views.JobView:
     """A job as clients see it; `core` knows how far a running one is this very moment."""
     fields = job_fields(row)
-    run = (
-        next((w.run for w in core.staff.workers.values() if w.run and w.run.job.id == row.id), None)
-        if core
-        else None
-    )
+    run = run_of(core, row.id) if core else None
     if run is not None:
         fields["progress_s"] = round(run.position_s, 3)
         fields["duration_s"] = run.duration_s
     elif row.state is JobState.SUCCEEDED and row.duration_s is not None:
         fields["progress_s"] = row.duration_s
     return views.JobView(**fields)  # type: ignore[arg-type]  # the keys are JobView's, by test
+
+
+def detail_view(
+    row: JobRow, core: Supervision, timeline: list[views.EventView], now: float
+) -> views.JobDetailView:
+    """A job with its timeline, and its pace while it runs."""
+    run = run_of(core, row.id)
+    speed, left_s = (run.speed(now), run.left_s(now)) if run else (None, None)
+    return views.JobDetailView(
+        **msgspec.structs.asdict(job_view(row, core)),
+        timeline=tuple(timeline),
+        speed=None if speed is None else round(speed, 3),
+        left_s=None if left_s is None else round(left_s, 1),
+    )
+
+
+def run_of(core: Supervision, job: str) -> Run | None:
+    """The job's run on a worker, at this moment."""
+    runs = (worker.run for worker in core.staff.workers.values())
+    return next((run for run in runs if run and run.job.id == job), None)
 
 
 def event_view(row: EventRow) -> views.EventView:

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from sttd.wire.memory import HeapView
+
 PROTOCOL = 1
 
 
@@ -105,7 +107,17 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
     reason: str
 
 
-ToWorker = Load | Run | Stop
+class Inspect(msgspec.Struct, frozen=True, tag="inspect"):
+    """Say what is in your memory; asked of idle workers only, answered by Inspected.
+
+    `deep`: also count objects by type, which takes some 20 ms for 50,000 objects.
+    """
+
+    serial: int
+    deep: bool
+
+
+ToWorker = Load | Run | Inspect | Stop
 
 
 # -- worker to supervisor ---------------------------------------------------------------------
@@ -182,7 +194,14 @@ class EngineReport(msgspec.Struct, frozen=True, kw_only=True, tag="engine"):
     message: str
 
 
-FromWorker = Ready | Progress | Done | Failed | EngineReport
+class Inspected(msgspec.Struct, frozen=True, tag="inspected"):
+    """The answer to the Inspect of this serial."""
+
+    serial: int
+    heap: HeapView
+
+
+FromWorker = Ready | Progress | Done | Failed | EngineReport | Inspected
 
 
 # -- worker to decoder and back ---------------------------------------------------------------

@@ -17,8 +17,9 @@ import threading
 from types import FrameType
 
 from sttd.engines import Engine
-from sttd.wire.messages import Fork, Load, Ready, Run, Stop, ToWorker
+from sttd.wire.messages import Fork, Inspect, Inspected, Load, Ready, Run, Stop, ToWorker
 from sttd.worker.channel import Channel
+from sttd.worker.inspecting import Inspector
 from sttd.worker.job import Gossip, JobRunner
 from sttd.worker.tidy import Tidier, rss_bytes
 
@@ -44,7 +45,7 @@ def run(engine: Engine, fork: Fork, fds: list[int], *, trim_threshold: int) -> N
             engine, Gossip(control, fork.generation), decoder, Tidier(trim_threshold), failures
         )
         control.send(Ready(fork.worker, fork.generation, os.getpid(), rss_bytes()))
-        _serve(control, decoder, runner)
+        _serve(control, decoder, runner, Inspector(engine))
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _end(engine)
     except Leaving:
@@ -53,7 +54,9 @@ def run(engine: Engine, fork: Fork, fds: list[int], *, trim_threshold: int) -> N
         return  # the supervisor is gone: nobody is left to tell
 
 
-def _serve(control: Channel[ToWorker], decoder: socket.socket, runner: JobRunner) -> None:
+def _serve(
+    control: Channel[ToWorker], decoder: socket.socket, runner: JobRunner, inspector: Inspector
+) -> None:
     waiting = select.poll()
     waiting.register(control.sock, select.POLLIN)
     waiting.register(decoder, select.POLLIN)  # it speaks only while a job runs, or by dying
@@ -64,8 +67,11 @@ def _serve(control: Channel[ToWorker], decoder: socket.socket, runner: JobRunner
         message, _ = control.recv()
         match message:
             case Run():
+                inspector.jobs += 1
                 if not runner.run(message):
                     os._exit(EX_DECODER)
+            case Inspect(serial, deep):
+                control.send(Inspected(serial, inspector.look(deep=deep)))
             case Stop():
                 return
             case Load():
