@@ -117,6 +117,7 @@ class PocketSphinx:
         model = getattr(cls._models, "decoder", None)
         if model is None:
             model = cls._models.decoder = pocketsphinx.Decoder(loglevel="FATAL")
+        model.reinit_feat()  # forgets the voice before: the same audio gives the same words
         model.start_utt()
         model.process_raw(pcm, full_utt=True)
         model.end_utt()

@@ -54,7 +54,15 @@ class Running:
 
     def restart(self) -> None:
         """Drop all connections and listen again on the same port, as after a deployment."""
+        self.stop_listening()
+        self.listen_again()
+
+    def stop_listening(self) -> None:
+        """Drop all connections; whoever tries again is refused."""
         self._call(self.service.close())
+
+    def listen_again(self) -> None:
+        """On the same port."""
         self._call(self.service.start(self._tls, self.service.port))
 
     def wait_until(self, true: Callable[[Counters], bool], timeout_s: float = 20.0) -> None:
