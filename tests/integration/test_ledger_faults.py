@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,7 @@ from tests.support.ledger import (
     opened,
     untold,
 )
+from tests.support.waiting import eventually_async
 
 BALLAST = 1 << 20
 
@@ -123,6 +125,24 @@ async def test_notes_wait_in_memory_while_the_disk_is_full(tmp_path: Path) -> No
         assert ledger.ballast_held  # it is not spent on events
         make_room(ledger)
         assert await ledger.events(0, 999) == many
+
+
+@asynchronous
+async def test_notes_that_find_no_room_are_tried_again_at_leisure(tmp_path: Path) -> None:
+    async with opened(tmp_path / "sttd.db") as ledger:
+        fill_up(ledger)
+        failed: list[int] = []
+        ledger._store.connection.set_rollback_hook(lambda: failed.append(1))
+        await ledger.record([EventRow(at_ns=n, name="x", fields_json="y" * 900) for n in range(99)])
+        await eventually_async(lambda: failed)
+
+        def planned() -> bool:
+            due = ledger._thread._notes_due
+            return due is not None and due > time.monotonic()
+
+        await eventually_async(planned)  # else the thread tries without a pause
+        make_room(ledger)
+        assert len(await ledger.events(0, 999)) == 99
 
 
 def test_the_ballast_is_real_and_is_not_made_where_room_is_wanted(tmp_path: Path) -> None:
