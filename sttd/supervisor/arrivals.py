@@ -9,6 +9,7 @@ itself, and runs no job.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ __all__ = ["ArrivalSettings", "Arrivals", "Listener", "QueueFullError", "Refused
 
 BATCH = 128  # recordings claimed together: some three descriptors each while they are synced
 _TRY_AGAIN_S = 1.0  # after trouble, and for what is still being written in the spool
+# what may pass by itself: nothing is claimed until it has
+_PASSING = (InboxUnavailable, StorageFull, LedgerFull, QueueFullError, OSError)
 _SCAN_SHARE = 4  # a scan is followed by a rest of this many times its length, at least
 
 
@@ -124,6 +127,7 @@ class Arrivals:
         self._stopping = False
         self._pending: dict[str, JobRow] = {}  # claims begun and not yet settled
         self._pending_due = 0.0
+        self._settling: asyncio.Task[None] | None = None
         self._scanning = False
         self._scan_wanted = True
         self._scan_due = 0.0  # not before this time
@@ -146,6 +150,7 @@ class Arrivals:
         finally:
             await asyncio.to_thread(bell.stop)
             self._inbox.end_scan()
+            await self._settled()
 
     def stop(self) -> None:
         """Let `run` end when the batch under way is settled."""
@@ -203,7 +208,11 @@ class Arrivals:
             found = await asyncio.to_thread(self._inbox.look, bell.hints())
             found += await self._scan(min(left, BATCH))
             await self._handle(found, left)
-        except (InboxUnavailable, StorageFull, LedgerFull, QueueFullError, OSError) as error:
+            if not self._scanning:
+                await self._settled()
+        except _PASSING as error:
+            with contextlib.suppress(*_PASSING):
+                await self._settled()
             self._tell_trouble(str(error))
             self._inbox.end_scan()
             self._scanning, self._scan_wanted, self._scan_due = False, True, 0.0
@@ -247,7 +256,7 @@ class Arrivals:
             await self._claim(wanted[start : min(start + BATCH, left)])
 
     async def _claim(self, candidates: Sequence[Candidate]) -> None:
-        """Steps 3 to 9 for a batch."""
+        """Steps 3 to 9 for a batch; from 5 on while the next one is being prepared."""
         jobs, rejected = await asyncio.to_thread(self._prepare, candidates)
         for one in rejected:
             self._listener.rejected(one)
@@ -255,7 +264,14 @@ class Arrivals:
             return
         rows = await self._ledger.begin(jobs)
         self._pending.update((row.id, row) for row in rows)
-        await self._settle(rows)
+        await self._settled()
+        self._settling = asyncio.create_task(self._settle(rows))
+
+    async def _settled(self) -> None:
+        """Until the batch before is settled; raises what that raised."""
+        task, self._settling = self._settling, None
+        if task is not None:
+            await task
 
     def _prepare(self, candidates: Sequence[Candidate]) -> tuple[list[NewJob], list[Rejection]]:
         jobs, rejected = self._inbox.prepare(candidates)
@@ -276,7 +292,7 @@ class Arrivals:
 
     async def _settle_pending(self) -> None:
         """Go on with claims that an error, or somebody who still writes, has kept open."""
-        if not self._pending or time.monotonic() < self._pending_due:
+        if not self._pending or self._settling or time.monotonic() < self._pending_due:
             return
         self._pending_due = time.monotonic() + _TRY_AGAIN_S
         await self._settle(list(self._pending.values()))

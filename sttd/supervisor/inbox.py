@@ -2,7 +2,8 @@
 
 The scan is the truth; `look` only saves waiting for it. Refuses what is no plain file, with a
 reason, once. Everything is opened beneath the inbox without following links. Knows nothing of
-the ledger, of job states, of asyncio; its methods block and are called from one thread at a time.
+the ledger, of job states, of asyncio; its methods block and are called one at a time, but `take`,
+which may run beside the others.
 """
 
 from __future__ import annotations
@@ -232,6 +233,7 @@ class Inbox:
             elif isinstance(result, Busy):
                 self._stability.is_busy(name, signature)
             elif result.lease_works or self._is_old_enough(name, signature):
+                self._stability.forget(name)
                 jobs.append(result.job)
         return jobs, rejected
 
@@ -244,7 +246,6 @@ class Inbox:
         with self._root() as root:
             outcomes = claim.take(root, rows, self._spool, self._syncer)
         for one in outcomes:
-            self._stability.forget(one.row.name)
             if isinstance(one, Withdrawn) and one.refused and len(self._refused) < MAX_TOLD:
                 self._refused[one.row.name] = self._clock.boottime() + _REFUSED_FOR_S
         return outcomes

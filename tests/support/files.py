@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from sttd.core.jobs import Job, JobState
+from sttd.supervisor import durable
 from sttd.supervisor.arrivals import Arrivals, ArrivalSettings
 from sttd.supervisor.durable import Syncer
 from sttd.supervisor.inbox import Inbox, InboxSettings, Rejection
@@ -188,7 +189,7 @@ class World:
         return draft.rename(path)
 
     def write_staging(self, job: Job, formats: Sequence[str] = ("txt", "json")) -> list[Output]:
-        """Leave complete outputs in the staging folder, as a worker does."""
+        """Leave complete, synced outputs in the staging folder, as a worker does."""
         staging = self.outbox.staging(job.id, job.attempt)
         staging.mkdir()
         stem = Path(job.out_name).name
@@ -199,8 +200,9 @@ class World:
                 audio = self.spool.audio(job.id).read_bytes()
                 data = manifest(job.id, job.attempt, audio)
             path = staging / f"{stem}.{suffix}"
-            path.write_bytes(data)
+            durable.write(path, data)
             outputs.append(Output(path.name, len(data), hashlib.sha256(data).hexdigest()))
+        durable.sync_folder(staging)
         return outputs
 
     async def finish(self, job: Job) -> list[str]:
@@ -270,6 +272,7 @@ async def accept_all(world: World) -> list[JobRow]:
         piece = world.inbox.scan()
         finished = piece.finished
         await arrivals._handle(piece.found, 1_000_000)
+    await arrivals._settled()
     return world.heard.jobs[before:]
 
 
