@@ -1,0 +1,96 @@
+"""The whole daemon on the real Speech SDK against the local service."""
+
+from __future__ import annotations
+
+import os
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import Daemon, daemon
+from tests.support.waiting import eventually
+
+pytest.importorskip("azure.cognitiveservices.speech", reason="the extra `azure` is not installed")
+
+from tests.speech_service.behaviour import Access, Behaviour
+from tests.speech_service.marks import marked_pcm
+from tests.speech_service.running import Running, running_service
+from tests.speech_service.server import SpeechService
+from tests.support.azure import HURRY
+
+KEY = "a-secret-that-nobody-may-see"
+
+
+@pytest.fixture
+def service() -> Iterator[Running]:
+    with running_service(SpeechService(access=Access(keys=(KEY,)))) as one:
+        yield one
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    path = tmp_path / "marks.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(marked_pcm(8.0, 0.0))
+    return path
+
+
+def azure(service: Running, **more: object) -> dict[str, object]:
+    options = {"host": service.host, "auth": "key", "key": "speech-key", "properties": HURRY}
+    return {"name": "azure", "azure": {**options, **more}}
+
+
+def start(sttd: Daemon) -> None:
+    sttd.start(env={"STTD_CREDENTIAL_SPEECH_KEY": KEY})
+
+
+def test_recordings_are_transcribed_and_the_key_is_nowhere_to_be_seen(
+    service: Running, recording: Path
+) -> None:
+    with daemon(engine=azure(service)) as sttd:
+        start(sttd)
+        for n in range(4):
+            sttd.drop(f"{n}.wav", recording)
+        for n in range(4):
+            assert sttd.transcript(str(n))["segments"]
+        status = sttd.status()
+        assert status["engine"] == {"name": "azure", "state": "ok", "detail": ""}
+        for worker in status["pool"]["workers"]:
+            for secretive in ("environ", "cmdline"):
+                assert KEY.encode() not in Path(f"/proc/{worker['pid']}/{secretive}").read_bytes()
+        assert sttd.stop() == 0
+        for path in (p for p in sttd.home.rglob("*") if p.is_file()):
+            assert KEY.encode() not in path.read_bytes(), path
+
+
+def test_a_refused_key_holds_every_job_and_fails_none(service: Running, recording: Path) -> None:
+    with daemon(engine=azure(service)) as sttd:
+        sttd.start(env={"STTD_CREDENTIAL_SPEECH_KEY": "wrong"})
+        for n in range(3):
+            sttd.drop(f"{n}.wav", recording)
+        eventually(lambda: sttd.status()["engine"]["state"] == "unauthorized")
+        queue = sttd.status()["queue"]
+        assert queue["failed"] == 0
+        assert queue["queued"] + queue["running"] + queue["deferred"] == 3
+
+
+def test_a_restart_of_the_service_in_mid_flight_loses_no_job(
+    service: Running, recording: Path
+) -> None:
+    service.service.plan = [Behaviour(delay_s=0.3)]
+    with daemon(engine=azure(service), pool={"workers": 4}) as sttd:
+        start(sttd)
+        for n in range(8):
+            sttd.drop(f"{n}.wav", recording)
+        eventually(lambda: service.counters.now >= 2)
+        service.restart()
+        for n in range(8):
+            transcript = sttd.transcript(str(n))
+            assert transcript["source"]["duration_s"] == pytest.approx(8.0)
+        assert sttd.status()["queue"]["failed"] == 0
+        assert os.path.exists(sttd.state / "outbox" / "0.json")
