@@ -87,6 +87,10 @@ class Settling:
             return self._spool.audio(row.id).exists()
         return await asyncio.to_thread(self._outbox.reclaim, row.original, row.id)
 
+    async def make_known(self, row: JobRow) -> None:
+        """Let the spool tell again of a recording that was brought back and queued."""
+        await asyncio.to_thread(self._spool.make_known, row)
+
     def _put_away(self, row: JobRow, attempts: list[Attempt]) -> str | None:
         folder = self._spool.folder(row.id)
         if row.state is JobState.SUCCEEDED:
