@@ -293,6 +293,7 @@ class Handlers:
             return False
         if not await self._ledger.retry(row.id):
             return False
+        await self._settling.make_known(row)
         self._loop.log.event(
             "job.requeued",
             job=row.id,
