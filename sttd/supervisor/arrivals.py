@@ -176,7 +176,7 @@ class Arrivals:
 
     def _bell_broke(self, reason: str) -> None:
         self._listener.rejected(
-            Rejection("", f"changes are noticed by the rescan only for now: {printable(reason)}")
+            Rejection(".", f"changes are noticed by the rescan only for now: {printable(reason)}")
         )
 
     async def _rest(self) -> None:

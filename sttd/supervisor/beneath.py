@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import itertools
 import os
 import stat
-from pathlib import Path
 
 _SYS_OPENAT2 = ctypes.c_long(437)  # the same number on every architecture
 _RESOLVE = 0x01 | 0x02 | 0x04 | 0x08  # NO_XDEV, NO_MAGICLINKS, NO_SYMLINKS, BENEATH
@@ -144,27 +142,3 @@ def _link_unlink(
         if (before.st_dev, before.st_ino) != (there.st_dev, there.st_ino):
             raise
     os.unlink(source, dir_fd=source_folder)
-
-
-def make_folders(root: Path, relative: str) -> tuple[list[Path], Path]:
-    """Make the folders `relative` beneath `root`, which are to mirror those of the inbox.
-
-    Returns the folders in which something new stands (to be synced by the caller), and the last
-    one. Where a file or a link stands in the way of `a`, the folder is called `a-2`, `a-3`.
-    """
-    changed: list[Path] = []
-    here = root
-    for part in relative.split("/"):
-        if not part:
-            continue
-        for number in itertools.count(1):
-            below = here / (part if number == 1 else f"{part}-{number}")
-            try:
-                below.mkdir()
-                changed.append(here)
-            except FileExistsError:
-                if not stat.S_ISDIR(below.lstat().st_mode):
-                    continue
-            here = below
-            break
-    return changed, here

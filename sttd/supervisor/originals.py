@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 
 from sttd.supervisor import durable, names
-from sttd.supervisor.beneath import make_folders, rename_noreplace
+from sttd.supervisor.beneath import rename_noreplace
+from sttd.supervisor.folders import make_folders
 from sttd.supervisor.spool import AUDIO, OPTIONS, REPORT, Spool
 
 _MAX_HINTS = 4096
@@ -60,13 +61,13 @@ class Originals:
         """
         prefix, base = names.split(name)
         with durable.storage(f"cannot move {name!r} to {self._done}"):
-            changed, target = make_folders(self._done, prefix)
+            target = make_folders(self._done, prefix)
             found = self._place(folder / AUDIO, target, base) or self._find_kept(
                 folder, target, base
             )
             if found is not None:
                 _move_beside(folder / OPTIONS, target, found)
-            self._finish(folder, target, changed)
+            self._finish(folder, target)
         return _told("done", self._done, target, found)
 
     def fail(self, folder: Path, name: str, report: bytes) -> str | None:
@@ -76,9 +77,7 @@ class Originals:
         """
         prefix, base = names.split(name)
         with durable.storage(f"cannot move {name!r} to {self._failed}"):
-            changed, target = make_folders(self._failed, prefix)
-            for made in changed:
-                durable.sync_folder(made)
+            target = make_folders(self._failed, prefix)
             if (folder / AUDIO).exists():
                 durable.write(folder / REPORT, report)
                 found: str | None = self._place_failed(folder, target, base)
@@ -86,14 +85,14 @@ class Originals:
                 found = self._find_failed(folder, target, base)
             if found is not None:
                 _move_beside(folder / OPTIONS, target, found)
-            self._finish(folder, target, [])
+            self._finish(folder, target)
         return _told("failed", self._failed, target, found)
 
     def set_aside(self, source_folder: int, base: str, name: str, report: bytes) -> str:
         """Move a file that belongs to no job from the open folder to failed/, its report first."""
         prefix, kept = names.split(name)
         with durable.storage(f"cannot move {name!r} to {self._failed}"):
-            changed, target = make_folders(self._failed, prefix)
+            target = make_folders(self._failed, prefix)
             draft = self._spool.new_upload()
             durable.write(draft, report)
             for number in self._numbers(target / kept):
@@ -104,8 +103,7 @@ class Originals:
                 durable.sync_folder(target)
                 rename_noreplace(base, str(target / found), source_folder=source_folder)
                 break
-            for folder in (*changed, target):
-                durable.sync_folder(folder)
+            durable.sync_folder(target)
             durable.sync(source_folder, "the inbox's names")
         return _told("failed", self._failed, target, found) or ""
 
@@ -188,9 +186,8 @@ class Originals:
                 return None
         return None
 
-    def _finish(self, folder: Path, target: Path, changed: list[Path]) -> None:
-        for made in (*changed, target):
-            durable.sync_folder(made)
+    def _finish(self, folder: Path, target: Path) -> None:
+        durable.sync_folder(target)
         self._spool.remove(folder.name)
 
     def _numbers(self, wish: Path) -> Iterator[int]:

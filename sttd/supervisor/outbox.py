@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from sttd import layouts
 from sttd.supervisor import durable, names
-from sttd.supervisor.beneath import make_folders, rename_noreplace
+from sttd.supervisor.beneath import rename_noreplace
+from sttd.supervisor.folders import make_folders
 from sttd.supervisor.manifest import read_manifest
 from sttd.supervisor.originals import Originals
 from sttd.supervisor.records import JobRow
@@ -153,11 +154,9 @@ class Outbox:
     def _place(self, staging: Path, plan: list[tuple[str, str]]) -> None:
         """Rename everything into place; on any error everything back."""
         prefix = names.split(plan[-1][1])[0]
-        changed, folder = make_folders(self.path, prefix)
+        folder = make_folders(self.path, prefix)
         if folder != self.path / prefix:
             raise NameTakenError(f"{self.path / prefix}: a file stands where a folder should be")
-        for made in changed:
-            durable.sync_folder(made)
         placed: list[tuple[Path, Path]] = []
         try:
             for name, final in plan:
