@@ -204,10 +204,11 @@ class Arrivals:
     async def _attend(self, bell: Doorbell) -> None:
         try:
             await self._settle_pending()
-            left = await self._room.left(len(self._pending))
+            if self._trouble is not None:
+                await self._room.left(len(self._pending))  # else there is no need to look
             found = await asyncio.to_thread(self._inbox.look, bell.hints())
-            found += await self._scan(min(left, BATCH))
-            await self._handle(found, left)
+            found += await self._scan()
+            await self._handle(found)
             if not self._scanning:
                 await self._settled()
         except _PASSING as error:
@@ -221,7 +222,7 @@ class Arrivals:
                 bell.renew()
             self._tell_trouble(None)
 
-    async def _scan(self, limit: int) -> list[Found]:
+    async def _scan(self) -> list[Found]:
         """A piece of a scan, when one is under way or it is time for one."""
         now = time.monotonic()
         if not self._scanning:
@@ -229,7 +230,7 @@ class Arrivals:
             if not wanted and now < self._rescan_at:
                 return []
             self._scan_wanted, self._scan_cost = False, 0.0
-        piece = await asyncio.to_thread(self._inbox.scan, limit)
+        piece = await asyncio.to_thread(self._inbox.scan, BATCH)
         after = time.monotonic()
         self._scan_cost += after - now
         self._scanning = not piece.finished
@@ -238,7 +239,7 @@ class Arrivals:
             self._rescan_at = after + self._rescan_s
         return piece.found
 
-    async def _handle(self, found: list[Found], left: int) -> None:
+    async def _handle(self, found: list[Found]) -> None:
         candidates: dict[str, Candidate] = {}
         claiming = {row.name for row in self._pending.values() if row.kind == "inbox"}
         for one in found:
@@ -249,7 +250,10 @@ class Arrivals:
                     self._listener.rejected(one)
                 case LoneSidecar(name):
                     await self._set_aside(name)
+        if not candidates:
+            return
         wanted = list(candidates.values())
+        left = await self._room.left(len(self._pending))
         if len(wanted) > left:
             self._scan_wanted = True
         for start in range(0, min(left, len(wanted)), BATCH):

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from sttd.core.jobs import JobState
+from sttd.supervisor import doorbell
 from sttd.supervisor.arrivals import QueueFullError, RefusedError
 from sttd.supervisor.durable import StorageBroken, StorageFull
 from sttd.supervisor.inbox import Candidate
@@ -154,6 +155,26 @@ def test_a_name_that_is_not_utf8_does_not_deafen_the_doorbell(tmp_path: Path) ->
                 world.drop(f"{count}.wav")
                 await world.heard.counted(count + 1)
 
+    asyncio.run(story())
+
+
+def test_without_notifications_the_rescan_finds_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_arguments: object) -> None:
+        raise OSError(28, "the limit of inotify watches was reached")
+
+    async def story() -> None:
+        world = World(tmp_path, rescan_s=0.05)
+        async with attending(world):
+            for count in (1, 2, 3):
+                world.drop(f"{count}.wav")
+                await world.heard.counted(count)
+            told = [one.reason for one in world.heard.rejections]
+            assert len(told) == 1
+            assert "inotify watches" in told[0]
+
+    monkeypatch.setattr(doorbell, "RustNotify", failing)
     asyncio.run(story())
 
 

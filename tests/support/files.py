@@ -271,7 +271,7 @@ async def accept_all(world: World) -> list[JobRow]:
     while not finished:
         piece = world.inbox.scan()
         finished = piece.finished
-        await arrivals._handle(piece.found, 1_000_000)
+        await arrivals._handle(piece.found)
     await arrivals._settled()
     return world.heard.jobs[before:]
 
