@@ -95,7 +95,7 @@ class Work:
 
     def _assign(self, worker: Worker, job: Job, now: float, out: list[do.Command]) -> None:
         worker.move(WorkerState.BUSY)
-        worker.run = Run(job, started=now, progressed=now, duration_s=job.duration_s)
+        worker.run = Run(job, now, now, duration_s=job.duration_s, announced=now)
         fields = {"job": job.id, "source": job.name, "attempt": job.attempt, "worker": worker.id}
         out.append(do.Assign(worker.id, job))
         out.append(do.Announce("job.started", fields))

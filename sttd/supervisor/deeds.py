@@ -47,17 +47,20 @@ class Deeds:
     async def publish(self, job: Job, worker: str, done: Done) -> None:
         """Make the outputs visible, record it, put the original away."""
         try:
-            outputs = await self._settling.succeed(job, done)
+            published = await self._settling.publish(job, done)
         except (OSError, StorageFull, StagingError, LedgerFull) as error:
             self._feed(on.PublishFailed(job.id, str(error)))
             await self.requeue(_held_up(job, worker, error))
             return
-        self._feed(on.Published(job.id))
-        if outputs is None:  # another attempt holds the job by now: nothing was published
+        if published is None:  # another attempt holds the job by now: nothing was published
+            self._feed(on.Published(job.id))
             self._log.event(
                 "worker.late", worker=worker, job=job.id, attempt=job.attempt, what="Publish"
             )
             return
+        row, outputs = published
+        await self._insist(lambda: self._settling.record(job, done, outputs))
+        self._feed(on.Published(job.id))
         if done.damage:
             self._log.event("job.damaged", job=job.id, source=job.name, message=done.damage)
         if done.clamped:
@@ -69,9 +72,9 @@ class Deeds:
             attempt=job.attempt,
             worker=worker,
             duration_s=done.duration_s,
-            outputs=list(outputs),
+            outputs=outputs,
         )
-        await self._insist(lambda: self._settling.dispose(job.id))
+        await self._insist(lambda: self._settling.keep(row))
 
     async def _insist(self, deed: Callable[[], Awaitable[T]]) -> T:
         """Do what must be done, again and again while the disk is full."""

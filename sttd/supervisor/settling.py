@@ -33,10 +33,10 @@ class Settling:
         self._outbox = outbox
         self._spool = spool
 
-    async def succeed(self, job: Job, done: Done) -> tuple[str, ...] | None:
-        """Make the outputs visible and record it; None when the attempt holds the job no more.
+    async def publish(self, job: Job, done: Done) -> tuple[JobRow, list[str]] | None:
+        """Make the outputs visible; None when the attempt holds the job no more.
 
-        Raises OSError when the disk will not take them; nothing is then recorded.
+        Raises OSError, StorageFull and StagingError; nothing is then visible.
         """
         row = await self._ledger.job(job.id)
         if row is None or row.token != job.token:
@@ -49,12 +49,15 @@ class Settling:
                 outputs = await asyncio.to_thread(
                     self._outbox.publish, staging, out_name, done.outputs
                 )
-                break
             except NameTakenError:
                 out_name = await self._ledger.rename_output(job.id)
-        else:
-            raise FileExistsError(f"no free name for {job.out_name} in the outbox")
-        await self._ledger.succeed(
+            else:
+                return row, outputs
+        raise FileExistsError(f"no free name for {job.out_name} in the outbox")
+
+    async def record(self, job: Job, done: Done, outputs: list[str]) -> bool:
+        """The outputs are visible: let the ledger say so."""
+        return await self._ledger.succeed(
             job.id,
             job.token,
             outputs=outputs,
@@ -62,15 +65,22 @@ class Settling:
             sha256=done.sha256,
             segments=job.segments + done.segments,
         )
-        return tuple(outputs)
+
+    async def keep(self, row: JobRow) -> None:
+        """Put the original of a job that has succeeded away, and empty its spool folder."""
+        original = await asyncio.to_thread(self._keep, row)
+        await self._ledger.disposed(row.id, original)
 
     async def dispose(self, job: str) -> None:
         """Put the original of a job at rest where it belongs, and empty its spool folder."""
         row = await self._ledger.job(job)
         if row is None or row.disposed:
             return
+        if row.state is JobState.SUCCEEDED:
+            await self.keep(row)
+            return
         attempts = await self._ledger.attempts(job)
-        original = await asyncio.to_thread(self._put_away, row, attempts)
+        original = await asyncio.to_thread(self._set_aside, row, attempts)
         await self._ledger.disposed(job, original)
 
     async def drop_staging(self, job: Job) -> None:
@@ -91,14 +101,13 @@ class Settling:
         """Let the spool tell again of a recording that was brought back and queued."""
         await asyncio.to_thread(self._spool.make_known, row)
 
-    def _put_away(self, row: JobRow, attempts: list[Attempt]) -> str | None:
-        folder = self._spool.folder(row.id)
-        if row.state is JobState.SUCCEEDED:
-            keep = self.settings.outbox.originals == "keep"
-            return self._outbox.dispose_success(folder, row.name, keep=keep)
-        evidence = self.evidence(row.id)
-        report = error_json(row, attempts, evidence)
-        return self._outbox.dispose_failure(folder, row.name, report)
+    def _keep(self, row: JobRow) -> str | None:
+        keep = self.settings.outbox.originals == "keep"
+        return self._outbox.dispose_success(self._spool.folder(row.id), row.name, keep=keep)
+
+    def _set_aside(self, row: JobRow, attempts: list[Attempt]) -> str | None:
+        report = error_json(row, attempts, self.evidence(row.id))
+        return self._outbox.dispose_failure(self._spool.folder(row.id), row.name, report)
 
     def _staging(self, job: Job) -> str:
         return str(self.settings.outbox_dir / ".tmp" / f"{job.id}.{job.attempt}")
