@@ -36,7 +36,7 @@ BATCH = 128  # recordings claimed together: some three descriptors each while th
 _TRY_AGAIN_S = 1.0  # after trouble, and for what is still being written in the spool
 # what may pass by itself: nothing is claimed until it has
 _PASSING = (InboxUnavailable, StorageFull, LedgerFull, QueueFullError, OSError)
-_SCAN_SHARE = 4  # a scan is followed by a rest of this many times its length, at least
+_SCAN_SHARE = 20  # a scan is followed by a rest of at least so many times its length
 
 
 class ArrivalLedger(SubmissionLedger, Protocol):
