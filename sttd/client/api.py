@@ -12,6 +12,8 @@ from sttd.client.connection import PATIENCE_S, Connection, Curve
 from sttd.client.errors import Refused, WaitTimeout
 from sttd.wire import replies, requests, views
 from sttd.wire.codes import Code
+from sttd.wire.lives import LifeView, SettingView, WhyView
+from sttd.wire.memory import CurvesView, MemoryView
 from sttd.wire.replies import Reply
 from sttd.wire.requests import Request
 
@@ -203,6 +205,26 @@ class Client:
     def workers(self) -> tuple[views.WorkerView, ...]:
         """The workers there are."""
         return self._ask(requests.Workers(), replies.Workers).workers.workers
+
+    def lives(self, *, worker: str | None = None, limit: int = 50) -> tuple[LifeView, ...]:
+        """How workers' lives ended, the latest first."""
+        return self._ask(requests.Lives(worker=worker, limit=limit), replies.Lives).lives.lives
+
+    def why(self, about: str) -> WhyView:
+        """What became of a worker or a job, and why."""
+        return self._ask(requests.Why(about=about), replies.Explained).why
+
+    def memory(self, *, deep: bool = False) -> MemoryView:
+        """The workers' memory; `deep`: idle ones count their objects by type, too."""
+        return self._ask(requests.Memory(deep=deep), replies.Memory).memory
+
+    def memory_history(self) -> CurvesView:
+        """The workers' RSS over the last hours, thinned."""
+        return self._ask(requests.MemoryHistory(), replies.Curves).history
+
+    def config(self) -> tuple[SettingView, ...]:
+        """Every configuration key in force, and where its value comes from."""
+        return self._ask(requests.Config(), replies.Config).config.settings
 
     def version(self) -> views.VersionView:
         """The daemon's version, and where it publishes events."""

@@ -18,6 +18,25 @@ def size(count: int) -> str:
     return f"{value:.{digits}f} {_SIZES[power]}"
 
 
+def change(count: int) -> str:
+    """A difference in bytes as `+40 MiB` or `-1.2 KiB`; `0 B` for none."""
+    sign = "+" if count > 0 else "-" if count < 0 else ""
+    return sign + size(abs(count))
+
+
+def short(seconds: float) -> str:
+    """A latency as `3.2 ms`; from a second on as a span."""
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else span(seconds)
+
+
+def pace(speed: float | None, left_s: float | None) -> str:
+    """`2.0 x real time, 12 s left`; what is not known is left out."""
+    parts = [] if speed is None else [f"{speed:.1f} x real time"]
+    if left_s is not None:
+        parts.append(f"{span(left_s)} left")
+    return ", ".join(parts)
+
+
 def span(seconds: float) -> str:
     """Seconds as `1 h 5 min`: the two largest units that say anything."""
     if seconds < 10:

@@ -8,6 +8,7 @@ import click
 
 from sttd.client import WaitTimeout
 from sttd.ctl import human
+from sttd.ctl.completing import complete_job
 from sttd.ctl.session import (
     Exit,
     Session,
@@ -41,7 +42,7 @@ def _state(given: str | None) -> JobStateName | None:
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", shell_complete=complete_job)
 @json_option
 @pass_session
 def show(session: Session, job: str) -> None:
@@ -56,7 +57,7 @@ def show(session: Session, job: str) -> None:
 
 
 @click.command()
-@click.argument("jobs", metavar="JOB...", nargs=-1, required=True)
+@click.argument("jobs", metavar="JOB...", nargs=-1, required=True, shell_complete=complete_job)
 @click.option(
     "--timeout", type=click.FloatRange(min=0), metavar="S", help="Wait no longer than that."
 )
@@ -75,7 +76,7 @@ def wait(session: Session, jobs: tuple[str, ...], timeout: float | None) -> int:
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", shell_complete=complete_job)
 @json_option
 @pass_session
 def cancel(session: Session, job: str) -> None:
@@ -88,7 +89,7 @@ def cancel(session: Session, job: str) -> None:
 
 
 @click.command()
-@click.argument("job", required=False)
+@click.argument("job", required=False, shell_complete=complete_job)
 @click.option("--all-failed", is_flag=True, help="Every job that has failed.")
 @json_option
 @pass_session

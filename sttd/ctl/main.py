@@ -28,6 +28,9 @@ VERBS = {
     "workers": "pool",
     "recycle": "pool",
     "scale": "pool",
+    "why": "why",
+    "memory": "memory",
+    "top": "top",
     "submit": "submit",
     "jobs": "jobs",
     "show": "jobs",
@@ -35,6 +38,8 @@ VERBS = {
     "cancel": "jobs",
     "retry": "jobs",
     "events": "events",
+    "config": "config",
+    "completion": "completion",
 }
 
 

@@ -5,15 +5,30 @@ from __future__ import annotations
 import click
 
 from sttd.ctl import human
+from sttd.ctl.completing import complete_worker
 from sttd.ctl.session import Session, json_option, pass_session, print_json
+from sttd.wire.lives import LivesView
+from sttd.wire.requests import MAX_LISTED
 from sttd.wire.views import RecycleView, WorkersView
 
 
 @click.command()
+@click.option("--history", is_flag=True, help="Those that are gone, and why; the latest first.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, MAX_LISTED),
+    default=50,
+    metavar="N",
+    show_default=True,
+    help="At most N lives; with --history.",
+)
 @json_option
 @pass_session
-def workers(session: Session) -> None:
+def workers(session: Session, history: bool, limit: int) -> None:
     """List the workers."""
+    if history:
+        _history(session, limit)
+        return
     found = session.client.workers()
     if session.json:
         print_json(WorkersView(workers=found))
@@ -23,8 +38,18 @@ def workers(session: Session) -> None:
     views.workers(found)
 
 
+def _history(session: Session, limit: int) -> None:
+    found = session.client.lives(limit=limit)
+    if session.json:
+        print_json(LivesView(lives=found))
+        return
+    from sttd.ctl import past  # noqa: PLC0415 - rich is slow to import
+
+    past.lives(found)
+
+
 @click.command()
-@click.argument("worker", required=False)
+@click.argument("worker", required=False, shell_complete=complete_worker)
 @click.option("--all", "every", is_flag=True, help="All of them, which is what no WORKER means.")
 @json_option
 @pass_session

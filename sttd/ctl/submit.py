@@ -6,6 +6,7 @@ import contextlib
 import os
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import click
@@ -157,11 +158,16 @@ def _watching(session: Session) -> Iterator[Callable[[Sequence[JobView]], None] 
         return
     from rich.console import Console  # noqa: PLC0415 - slow to import
 
+    from sttd.ctl.pace import Pace, waiting_line  # noqa: PLC0415
+
+    pace = Pace()
     with Console(stderr=True).status("waiting") as line:
 
         def watch(jobs: Sequence[JobView]) -> None:
             done = sum(job.state in FINAL_STATES for job in jobs)
             audio = sum(job.progress_s for job in jobs)
-            line.update(f"{done} of {len(jobs)} finished, {human.clock(audio)} of audio")
+            text = f"{done} of {len(jobs)} finished, {human.clock(audio)} of audio"
+            going = human.pace(*waiting_line(pace, time.monotonic(), jobs))
+            line.update(f"{text}, {going}" if going else text)
 
         yield watch

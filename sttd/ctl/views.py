@@ -189,6 +189,8 @@ def job(view: views.JobDetailView) -> None:
             grid.add_row(name, f"{human.local(moment)} ({human.ago(moment, now)})")
     if audio := _audio(view):
         grid.add_row("audio", audio)
+    if pace := human.pace(view.speed, view.left_s):
+        grid.add_row("pace", pace)
     grid.add_row("tries", str(view.attempts))
     if view.priority:
         grid.add_row("priority", str(view.priority))

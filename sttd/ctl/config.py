@@ -1,0 +1,66 @@
+"""The verb config: the configuration that the daemon has in force."""
+
+from __future__ import annotations
+
+import click
+
+from sttd.ctl import human
+from sttd.ctl.session import Session, json_option, pass_session, print_json
+from sttd.wire.lives import ConfigView, SettingView
+
+
+@click.group()
+def config() -> None:
+    """Look at the daemon's configuration."""
+
+
+@config.command()
+@click.option("--changed", is_flag=True, help="Only what is not at its default.")
+@click.argument("section", required=False)
+@json_option
+@pass_session
+def show(session: Session, section: str | None, changed: bool) -> None:
+    """Show the values in force, of all keys or of one SECTION, and where each comes from."""
+    found = session.client.config()
+    sections = {one.key.rpartition(".")[0] for one in found} | {one.key for one in found}
+    if section is not None and not any(_within(name, section) for name in sections):
+        known = ", ".join(sorted({name.partition(".")[0] for name in sections if name}))
+        raise click.UsageError(f"there is no section {section!r}; those are {known}")
+    fit = tuple(
+        one
+        for one in found
+        if (section is None or _within(one.key, section))
+        and not (changed and one.origin == "default")
+    )
+    if session.json:
+        print_json(ConfigView(settings=fit))
+        return
+    _print(fit)
+
+
+def _within(key: str, section: str) -> bool:
+    return key == section or key.startswith(f"{section}.")
+
+
+def _print(settings: tuple[SettingView, ...]) -> None:
+    from rich.table import Table  # noqa: PLC0415 - slow to import
+    from rich.text import Text  # noqa: PLC0415
+
+    from sttd.ctl import views  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in ("KEY", "VALUE", "FROM"):
+        table.add_column(column, overflow="fold")
+    for one in settings:
+        style = "dim" if one.origin == "default" else ""
+        table.add_row(
+            one.key, human.plain(_toml(one.value)), Text(human.plain(one.origin), style=style)
+        )
+    views.console().print(table)
+
+
+def _toml(value: object) -> str:
+    """As the file would have it; a JSON string, list or number is the same in TOML."""
+    import json  # noqa: PLC0415 - for people alone
+
+    return json.dumps(value, ensure_ascii=False)

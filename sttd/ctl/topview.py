@@ -1,0 +1,122 @@
+"""One frame of `sttctl top`: workers, their jobs, the queue, rates. Shapes only. Needs rich."""
+
+from __future__ import annotations
+
+import msgspec
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sttd.ctl import human, views
+from sttd.ctl.pace import Pace
+from sttd.wire.views import JobView, StatusView, WorkerView
+
+BAR = 20  # characters of a bar
+KEYS = "↑↓ select   r recycle it   R recycle all   d drain or resume   q quit"
+
+
+class Picture(msgspec.Struct, kw_only=True):
+    """What a frame is made of."""
+
+    status: StatusView
+    jobs: dict[str, JobView]
+    pace: Pace
+    soft_bytes: int = 0
+    ceiling_bytes: int = 0
+    selected: str | None = None  # a worker's id
+    said: str = ""  # what the last key did
+    live: bool = True  # keys work
+
+
+def frame(picture: Picture) -> RenderableType:
+    """The whole of it."""
+    parts: list[RenderableType] = [_head(picture.status), _queue(picture), Text()]
+    workers = picture.status.pool.workers
+    parts.append(_workers(picture) if workers else Text("no workers", style="dim"))
+    if picture.live:
+        parts += [Text(), Text(picture.said or KEYS, style="yellow" if picture.said else "dim")]
+    return Group(*parts)
+
+
+def _head(status: StatusView) -> Text:
+    daemon, engine = status.daemon, status.engine
+    text = Text.assemble(
+        ("sttd ", "bold"),
+        views.state(daemon.state),
+        f" for {human.span(daemon.uptime_s)}, {human.size(daemon.rss_bytes)};  ",
+        (f"{human.plain(engine.name)} ", "bold"),
+        views.state(engine.state),
+    )
+    for reason in (*daemon.reasons, engine.detail):
+        if reason:
+            text.append(f"\n  {human.plain(reason)}", style="red")
+    return text
+
+
+def _queue(picture: Picture) -> Text:
+    queue, pace = picture.status.queue, picture.pace
+    text = Text()
+    for name in ("queued", "running", "deferred", "succeeded", "failed", "cancelled"):
+        number = getattr(queue, name)
+        text.append(f"{number} {name}  ", style=views.STYLES.get(name, "") if number else "dim")
+    jobs, audio = pace.jobs_per_minute(), pace.audio_per_minute()
+    if jobs is not None and audio is not None:
+        text.append(f"\n{jobs:.1f} jobs/min, {audio:.1f} audio minutes/min")
+    return text
+
+
+def _workers(picture: Picture) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in ("", "WORKER", "STATE", "JOBS", "AGE", "MEMORY", "JOB", "PROGRESS", "PACE"):
+        right = column in ("JOBS", "AGE")
+        table.add_column(
+            column, justify="right" if right else "left", no_wrap=True, overflow="ellipsis"
+        )
+    for worker in picture.status.pool.workers:
+        job = picture.jobs.get(worker.job or "")
+        chosen = worker.id == picture.selected
+        table.add_row(
+            "▶" if chosen else " ",
+            Text(worker.id, style="bold reverse" if chosen else "bold"),
+            views.state(worker.state),
+            str(worker.requests),
+            human.span(worker.age_s),
+            memory_bar(worker, picture.soft_bytes, picture.ceiling_bytes),
+            human.plain(job.source.name) if job else "",
+            _progress(job) if job else "",
+            human.pace(picture.pace.speed(job.job), picture.pace.left_s(job)) if job else "",
+        )
+    return table
+
+
+def memory_bar(worker: WorkerView, soft: int, ceiling: int) -> Text:
+    """RSS against the ceiling (else the soft line, else its peak), with a tick at the soft line."""
+    full = ceiling or soft or worker.peak_rss_bytes or 1
+    filled = min(BAR, round(worker.rss_bytes / full * BAR))
+    tick = min(BAR - 1, int(soft / full * BAR)) if soft and ceiling else None
+    colour = "green"
+    if soft and worker.rss_bytes > soft:
+        colour = "yellow"
+    if ceiling and worker.rss_bytes > 0.9 * ceiling:
+        colour = "bold red"
+    text = Text()
+    for cell in range(BAR):
+        if cell == tick:
+            text.append("┃", style="yellow")
+        else:
+            text.append("█" if cell < filled else "·", style=colour if cell < filled else "dim")
+    text.append(f" {human.size(worker.rss_bytes)}")
+    if ceiling or soft:
+        text.append(f" of {human.size(ceiling or soft)}", style="dim")
+    return text
+
+
+def _progress(job: JobView) -> Text:
+    if not job.duration_s:
+        return Text(human.clock(job.progress_s))
+    share = min(1.0, job.progress_s / job.duration_s)
+    filled = round(share * BAR / 2)
+    text = Text("█" * filled, style="cyan")
+    text.append("·" * (BAR // 2 - filled), style="dim")
+    text.append(f" {human.clock(job.progress_s)}/{human.clock(job.duration_s)}")
+    return text
