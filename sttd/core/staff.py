@@ -35,6 +35,8 @@ REASONS = (
 # A fresh worker that must leave for one of these would be followed by its like for ever.
 HOPELESS_WHEN_FRESH = frozenset({"rss_soft", "rss_ceiling", "threads", "fds", "max_age"})
 HANGING = frozenset({"stalled", "job_timeout"})
+FRESH_S = 60.0
+START_WITHIN_S = 300.0  # a worker that takes longer to say its first word hangs
 OPEN = frozenset({WorkerState.IDLE, WorkerState.BUSY})
 
 
@@ -174,7 +176,11 @@ class Staff:
         reason = worker.ending or "crashed"
         self.recycles[reason] += 1
         never_ready = worker.state is WorkerState.STARTING
-        fresh = worker.requests == 0 and reason in HOPELESS_WHEN_FRESH and worker.run is None
+        fresh = (
+            worker.requests == 0
+            and reason in HOPELESS_WHEN_FRESH
+            and now - worker.started < FRESH_S  # one that stood by for hours is no sign of a spin
+        )
         if reason == "crashed" or fresh:
             self._deaths += 1
             slot.died(now, before_ready=never_ready or fresh)
@@ -199,7 +205,11 @@ class Staff:
 
     def judge(self, worker: Worker, now: float, out: list[do.Command]) -> None:
         """Apply the recycling policy to one worker."""
-        if worker.killed or worker.state is WorkerState.STARTING:
+        if worker.killed:
+            return
+        if worker.state is WorkerState.STARTING:
+            if now - worker.started > START_WITHIN_S:
+                self.kill(worker, "stalled", now, out)
             return
         run = worker.run
         life = Life(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +34,6 @@ from sttd.worker.outputs import write_outputs
 from sttd.worker.tidy import Tidier
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-SEGMENT_TOLD_EVERY_S = 0.05  # progress for segments, at most
 
 KINDS: list[tuple[type[EngineError], str, str]] = [
     (InvalidAudioError, "invalid", "invalid_audio"),
@@ -147,7 +145,6 @@ class Attempt:
         self._gossip = gossip
         self._journal: Journal | None = None
         self._audio: DecodedAudio | None = None
-        self._told = 0.0
 
     @property
     def journal(self) -> Journal:
@@ -179,10 +176,8 @@ class Attempt:
                 # labels of a later session never pass for those of an earlier one
                 said = msgspec.structs.replace(said, speaker=f"{session}/{said.speaker}")
             self.journal.commit(said)
-            now = time.monotonic()
-            if now - self._told >= SEGMENT_TOLD_EVERY_S:
-                self._told = now
-                self.progress(self._audio.position_s if self._audio else 0.0)
+            # each is told: that something was committed decides what a crash counts for
+            self.progress(self._audio.position_s if self._audio else 0.0)
 
     def progress(self, position_s: float) -> None:
         """Tell how far the recording was read."""

@@ -215,3 +215,26 @@ def test_an_engine_that_is_away_holds_its_jobs_and_fails_none(wav: Path, tmp_pat
         sttd.until("engine.changed", state="ok")
         job = sttd.json("jobs")["jobs"][0]
         assert job["state"] == "succeeded"
+
+
+def test_a_crashed_job_goes_on_behind_its_last_committed_segment(
+    tmp_path: Path,
+) -> None:
+    long = tone(tmp_path / "long.wav", 4.0)
+    with daemon() as sttd:
+        sttd.start()
+        options = {
+            "text": "one two three four",
+            "segments": 4,
+            "segfault_after_segments": 2,
+            "once_marker": str(tmp_path / "m"),
+        }
+        sttd.drop("long.wav", long, {"options": options})
+        transcript = sttd.transcript("long")
+        assert transcript["attempts"] == 2
+        (resumed,) = transcript["resumed_at_s"]
+        assert resumed == pytest.approx(2.0, abs=0.1)
+        starts = [s["start_s"] for s in transcript["segments"]]
+        assert starts == sorted(starts)
+        assert [s for s in starts if s < resumed] == starts[:2]
+        assert sttd.until("job.resumed")["segments"] == 2

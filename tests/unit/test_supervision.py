@@ -286,3 +286,23 @@ def test_every_life_is_recorded_with_its_cause_and_how_long_its_place_was_empty(
     )
     assert life.kill_latency_s == pytest.approx(0.5)
     assert life.replacement_latency_s is not None
+
+
+def test_workers_that_grow_old_unused_are_replaced_without_alarm() -> None:
+    world = started(recycle=RecyclePolicy(max_age=3600))
+    first = set(world.alive)
+    for _ in range(50):
+        world.tick(3601)
+        world.settle()
+    assert not first & set(world.alive)
+    assert world.state() == "running"
+
+
+def test_a_worker_that_never_says_its_first_word_is_ended() -> None:
+    world = World(policies(workers=1, standby=0))
+    world.tick()
+    world.template_ready()
+    (worker,) = world.alive
+    world.forked(worker)
+    world.tick(301)
+    assert world.dying[worker] == "kill"
