@@ -1,0 +1,80 @@
+# make env     the environment in .venv: Python 3.11 to 3.13 with venv is all that is needed
+# make demo    sttd at work on real recordings; AUDIO="a.wav b.mp3" for your own
+# make test    the tests; ARGS="-k inbox" for some of them
+# make check   format, lint, strict types, import contracts, tests
+# make run     a daemon on ./var, on the embedded engine; talk to it as it says
+# make build   wheel and source distribution in dist/
+# make clean   remove what the others made, but not ./var
+#
+# Another interpreter beside the usual one: make test PYTHON=python3.13 VENV=/tmp/sttd-3.13
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+AUDIO ?=
+ARGS ?=
+
+PIP := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt
+
+.PHONY: env demo test check format lint types contracts run build clean
+
+env: $(VENV)/.complete
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Two stamps, so that nothing is installed twice and a first demo need not wait for the tools.
+$(VENV)/.complete: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[dev,pocketsphinx,azure]'
+	touch $(VENV)/.runs $@
+
+$(VENV)/.runs: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[pocketsphinx]'
+	touch $@
+
+demo: $(VENV)/.runs
+	$(BIN)/python scripts/demo.py $(AUDIO)
+
+test: env
+	$(BIN)/python -m pytest $(ARGS)
+
+check: format lint types contracts test
+
+format: env
+	$(BIN)/ruff format --check .
+
+lint: env
+	$(BIN)/ruff check .
+
+types: env
+	$(BIN)/mypy sttd tests scripts
+
+contracts: env
+	$(BIN)/lint-imports
+
+var/sttd.toml:
+	mkdir -p var
+	printf '%s\n' > $@ \
+		'# Made by make run; change it as you like.' \
+		'state_dir = "$(CURDIR)/var"' \
+		'' \
+		'[control]' \
+		'endpoint = "ipc://$(CURDIR)/var/control.sock"' \
+		'events = "ipc://$(CURDIR)/var/events.sock"' \
+		'group = ""' \
+		'' \
+		'[engine]' \
+		'name = "pocketsphinx"'
+
+run: $(VENV)/.runs var/sttd.toml
+	@echo 'Drop recordings into var/inbox, find transcripts in var/outbox; in another terminal:'
+	@echo '    STTD_CONFIG=var/sttd.toml $(BIN)/sttctl status'
+	$(BIN)/sttd -c var/sttd.toml
+
+build: env
+	$(BIN)/python -m build
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
