@@ -8,9 +8,11 @@ Knows nothing of processes; where speech pauses is the business of `pauses`.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import math
 import re
-import tempfile
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
@@ -278,18 +280,25 @@ def _load(files: ModelFiles, model: str) -> Decoder:
         "dict": str(files.dictionary),
         "maxhmmpf": MAX_HMMS,
     }
+    if model != SHIPPED:
+        _rehearse(parts, model)
     try:
         return Decoder(**parts, loglevel="FATAL")  # and nothing is written to our output
     except (RuntimeError, ValueError) as error:
-        reason = _why_not(parts) or str(error)
-    raise ModelError(f'[engine.pocketsphinx] model = "{model}" cannot be loaded: {reason}')
+        raise ModelError(f'[engine.pocketsphinx] model = "{model}": {error}') from error
 
 
-def _why_not(parts: dict[str, object]) -> str:
-    """Try again to load what could not be loaded, for the first line of the library's own log."""
-    with tempfile.NamedTemporaryFile(mode="r", prefix="sttd-model-", suffix=".log") as log:
-        try:
-            Decoder(**parts, loglevel="ERROR", logfn=log.name)
-        except (RuntimeError, ValueError):
-            return log.readline().strip()
-    return ""
+def _rehearse(parts: Mapping[str, object], model: str) -> None:
+    """Load a stranger's model in a process of its own: the library exits on some damages."""
+    code = "import json, sys, pocketsphinx; pocketsphinx.Decoder(**json.loads(sys.argv[1]))"
+    wanted = json.dumps({**parts, "loglevel": "ERROR"})
+    tried = subprocess.run(
+        [sys.executable, "-c", code, wanted],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    if tried.returncode != 0:
+        lines = tried.stderr.decode(errors="replace").splitlines()
+        reason = lines[0].strip() if lines else f"it ended with {tried.returncode}"
+        raise ModelError(f'[engine.pocketsphinx] model = "{model}" cannot be loaded: {reason}')

@@ -121,7 +121,7 @@ class _Exercise:
                 continue  # said by an earlier attempt
             self._wait(self._time_s() / steps)
             misdeeds.burn(settings.cpu_ms / 1000 / steps)
-            end_s = self._read(end_s)
+            start_s, end_s = max(_ms(start_s), self._audio.start_s), _ms(self._read(end_s))
             if segments and start_s < end_s:
                 yield _segment(settings, step, start_s, end_s)
                 said += 1
@@ -245,15 +245,15 @@ def _segment(settings: JobSettings, step: int, start_s: float, end_s: float) -> 
     length = (end_s - start_s) / len(texts)
     words = [
         Word(
-            start_s=_ms(start_s + i * length),
-            end_s=_ms(start_s + (i + 1) * length),
+            start_s=max(_ms(start_s + i * length), start_s),
+            end_s=max(_ms(start_s + (i + 1) * length), start_s),
             text=text,
         )
         for i, text in enumerate(texts)
     ]
     return Segment(
-        start_s=_ms(start_s),
-        end_s=_ms(end_s),
+        start_s=start_s,
+        end_s=end_s,
         text=" ".join(texts),
         confidence=1.0,
         words=tuple(words) if settings.speak_words else (),

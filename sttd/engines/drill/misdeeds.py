@@ -14,6 +14,9 @@ import time
 from typing import NoReturn
 
 MB = 1 << 20
+FILL = b"\x5a"
+# Above what Python's own allocator takes (512), below what malloc maps one by one (128 KiB).
+BLOCK = 1000  # bytes
 TICK_S = 0.005  # steps of a leak: small against the 20 ms in which a supervisor samples
 
 _leaked: list[bytes] = []
@@ -23,12 +26,12 @@ _left_open: list[int] = []
 # -- memory ------------------------------------------------------------------------------------
 def leak(size: int) -> None:
     """Keep `size` bytes for ever. They are written to, so that they are in RSS at once."""
-    _leaked.append(b"\x5a" * size)
+    _leaked.append(FILL * size)
 
 
 def spike(size: int, seconds: float) -> None:
     """Hold `size` bytes in RSS for so long, then give them back."""
-    block = b"\x5a" * size
+    block = FILL * size
     time.sleep(seconds)
     del block
 
@@ -36,11 +39,11 @@ def spike(size: int, seconds: float) -> None:
 def fragment(size: int) -> None:
     """Leave about `size` bytes of free heap that only malloc_trim gives back.
 
-    Blocks of 1,000 bytes: above what Python's own allocator takes (512), below what malloc maps
-    one by one (128 KiB). One more, kept on top, holds the end of the heap up.
+    The block at the highest address is kept and holds the heap's end up.
     """
-    blocks = [b"\x5a" * 1000 for _ in range(size // 1000)]
-    _leaked.append(b"\x5a" * 1001)
+    blocks = [FILL * BLOCK for _ in range(size // BLOCK)]
+    if blocks:
+        _leaked.append(max(blocks, key=id))  # in CPython an object's id is its address
     blocks.clear()
 
 
