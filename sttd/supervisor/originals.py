@@ -129,6 +129,7 @@ class Originals:
                 report.unlink()
             if place.parent.is_dir():
                 durable.sync_folder(place.parent)
+        self._hints.clear()  # numbers may be free again
         return True
 
     # -- one by one ---------------------------------------------------------------------------
