@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import os
 import socket
 import stat
@@ -18,9 +19,11 @@ import msgspec
 import pytest
 
 from sttd.engines import AuthenticationError, EngineUnavailableError, TransientEngineError
+from sttd.engines.azure import broker
 from sttd.engines.azure.grants import Grant, expiry_of
 from sttd.engines.azure.settings import read_settings
-from sttd.engines.azure.sources import BrokerSource, OwnSource
+from sttd.engines.azure.sources import BROKER_VARIABLE, TOKEN_VARIABLE, BrokerSource, OwnSource
+from sttd.engines.helpers import HELPERS
 from tests.speech_service.behaviour import Access, Behaviour
 from tests.speech_service.identity import Identity, fake_jwt, running_identity
 from tests.speech_service.running import Running, running_service
@@ -345,6 +348,15 @@ def test_neither_broker_nor_worker_imports_what_fetches_tokens() -> None:
         "assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_the_supervisors_table_knows_the_broker() -> None:
+    helper = HELPERS["azure"]
+
+    assert helper.module == broker.__name__
+    assert helper.variable == BROKER_VARIABLE
+    assert fnmatch.filter(["STTD_CREDENTIAL_SPEECH_KEY"], helper.secrets[-1])
+    assert TOKEN_VARIABLE in helper.secrets
 
 
 # -- grants ------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 
 from sttd.engines import Audio, Segment, TranscribeOptions
 from sttd.engines.azure.settings import Settings, for_job, read_settings
-from sttd.engines.azure.sources import BROKER_VARIABLE, Source, source_for
+from sttd.engines.azure.sources import Source, source_for
 
 __all__ = ["AzureEngine"]
 
@@ -29,19 +29,6 @@ class AzureEngine:
 
     name = "azure"
     start: ClassVar[Literal["fork", "spawn"]] = "fork"  # the import starts no thread: tested
-    # What the supervisor should know: the helper that holds the credentials, the variable that
-    # names its socket to workers, and what must not be in the template's environment.
-    helper: ClassVar[str] = "sttd.engines.azure.broker"
-    helper_variable: ClassVar[str] = BROKER_VARIABLE
-    secret_variables: ClassVar[tuple[str, ...]] = (
-        "AZURE_ACCESS_TOKEN",
-        "AZURE_CLIENT_SECRET",
-        "AZURE_CLIENT_CERTIFICATE_PASSWORD",
-        "AZURE_PASSWORD",
-        "IDENTITY_HEADER",
-        "CREDENTIALS_DIRECTORY",
-        "STTD_CREDENTIAL_*",
-    )
 
     def __init__(self, options: Mapping[str, object]) -> None:
         self.settings: Settings = read_settings(options)
