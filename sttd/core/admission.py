@@ -11,6 +11,8 @@ import msgspec
 MIB = 1 << 20
 # Left to the rest of the machine, whatever the budget says; below it no job starts.
 RESERVE = 128 * MIB
+# /proc/pressure/memory, some avg10: from here on half the jobs, from twice that on one at a time.
+PRESSED = 20.0  # percent
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,6 +20,7 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
 
     available: int
     budget: int
+    pressure: float = 0.0  # percent of the last 10 s in which something waited for memory (PSI)
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,10 +41,15 @@ def admit(room: Room | None, *, workers: int, ceiling: int, grown: int) -> Admis
     free = room.available + grown - RESERVE
     # a ceiling larger than the machine still lets one job run while there is any room at all
     by_room = max(int(free > 0), free // ceiling)
-    jobs = min(workers, by_budget, by_room)
+    by_pressure = workers
+    if room.pressure >= PRESSED:
+        by_pressure = 1 if room.pressure >= 2 * PRESSED else max(1, workers // 2)
+    jobs = min(workers, by_budget, by_room, by_pressure)
     if jobs == workers:
         return Admission(jobs=jobs)
-    if by_room < by_budget:
+    if by_pressure == jobs:
+        text = f"memory pressure {room.pressure:.0f} %: {jobs} of {workers} jobs at once"
+    elif by_room < by_budget:
         text = f"memory available {room.available // MIB} MiB: {jobs} of {workers} jobs at once"
     else:
         text = f"memory_budget {room.budget // MIB} MiB: {jobs} of {workers} jobs at once"

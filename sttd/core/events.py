@@ -147,10 +147,11 @@ class PublishFailed(msgspec.Struct, frozen=True):
 
 # -- the machine -------------------------------------------------------------------------------
 class RoomSampled(msgspec.Struct, frozen=True):
-    """Memory of the machine (or the cgroup), bytes, and the budget for all workers."""
+    """Memory of the machine (or the cgroup), bytes; the budget for all workers; pressure in %."""
 
     available: int
     budget: int
+    pressure: float = 0.0
 
 
 class TroubleChanged(msgspec.Struct, frozen=True):

@@ -112,8 +112,8 @@ class Supervision:
                 self.troubles["ledger"] = message
             case on.Published(job) | on.PublishFailed(job):
                 self.work.publishing.pop(job, None)
-            case on.RoomSampled(available, budget):
-                self.room = Room(available=available, budget=budget)
+            case on.RoomSampled(available, budget, pressure):
+                self.room = Room(available=available, budget=budget, pressure=pressure)
             case on.TroubleChanged(source, reason):
                 self._trouble(source, reason)
             case _:

@@ -10,6 +10,7 @@ import psutil
 from sttd.config.units import budget_bytes
 from sttd.core.events import RoomSampled
 
+PRESSURE = Path("/proc/pressure/memory")
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -24,7 +25,7 @@ def memory_room(memory_budget: str) -> RoomSampled:
         if limit is not None and used is not None and limit < total:
             total = limit
             available = min(available, max(0, limit - used))
-    return RoomSampled(available=available, budget=budget_bytes(memory_budget, total))
+    return RoomSampled(available, budget_bytes(memory_budget, total), _pressure(folder))
 
 
 def resident_bytes() -> int:
@@ -50,3 +51,15 @@ def _number(path: Path) -> int | None:
         return int(path.read_text())
     except (OSError, ValueError):  # "max" is no number
         return None
+
+
+def _pressure(folder: Path | None) -> float:
+    """Percent of the last 10 s in which something here waited for memory; 0 where unknown.
+
+    The first line reads "some avg10=0.00 avg60=0.00 avg300=0.00 total=0" (kernel: psi.rst).
+    """
+    path = folder / "memory.pressure" if folder else PRESSURE
+    try:
+        return float(path.read_text().split()[1].removeprefix("avg10="))
+    except (OSError, ValueError, IndexError):  # a kernel without PSI
+        return 0.0

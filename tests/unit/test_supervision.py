@@ -306,3 +306,13 @@ def test_a_worker_that_never_says_its_first_word_is_ended() -> None:
     world.forked(worker)
     world.tick(301)
     assert world.dying[worker] == "kill"
+
+
+@pytest.mark.parametrize(("pressure", "jobs"), [(5.0, 4), (25.0, 2), (60.0, 1)])
+def test_under_memory_pressure_fewer_jobs_run_and_the_figure_is_named(
+    pressure: float, jobs: int
+) -> None:
+    room = Room(available=8000 * MIB, budget=8000 * MIB, pressure=pressure)
+    admission = admit(room, workers=4, ceiling=512 * MIB, grown=0)
+    assert admission.jobs == jobs
+    assert (f"{pressure:.0f} %" in admission.reason) == (jobs < 4)
