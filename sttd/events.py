@@ -28,6 +28,7 @@ FIELDS: dict[str, str] = {
     "engine": "name of the engine",
     "epoch": "number of the template, counted up",
     "exit_code": "of a process that ended by itself",
+    "files": "originals removed",
     "job": "job id",
     "key": "key of the configuration, or the client's idempotency key of a job",
     "kind": "where the job came from: inbox, control or url",
@@ -43,6 +44,7 @@ FIELDS: dict[str, str] = {
     "reasons": "what is wrong, one line each",
     "requests": "jobs the worker has finished",
     "restart": "changed keys that wait for a restart",
+    "rows": "rows of the ledger deleted",
     "rss_after": "resident bytes after tidying up",
     "rss_before": "resident bytes before tidying up",
     "rss_bytes": "resident bytes when last sampled",
@@ -174,6 +176,10 @@ EVENTS: dict[str, Event] = {
     ),
     # -- other
     "control.trouble": _event("warning", "message", "a client cannot be served as configured"),
+    "upkeep.pruned": _event("info", "rows files", "what was kept long enough is gone"),
+    "upkeep.trouble": _event(
+        "warning", "message", "the daemon's own upkeep cannot be done; tried again"
+    ),
     "library.message": _event(
         "warning", "logger message trace", "a library, or asyncio, used Python's own logging"
     ),

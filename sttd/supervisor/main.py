@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 
 import msgspec
@@ -18,7 +17,7 @@ import msgspec
 from sttd import __version__
 from sttd.config import ConfigError, Settings, changes, load
 from sttd.core import events as on
-from sttd.log import Log, Record
+from sttd.log import Log
 from sttd.supervisor.access import Access
 from sttd.supervisor.arrivals import Arrivals
 from sttd.supervisor.control import Control
@@ -26,6 +25,7 @@ from sttd.supervisor.durable import StorageBroken, Syncer
 from sttd.supervisor.handlers import Handlers
 from sttd.supervisor.inbox import Inbox
 from sttd.supervisor.intake import Intake
+from sttd.supervisor.keeping import keeper
 from sttd.supervisor.ledger import Ledger, LedgerError
 from sttd.supervisor.listener import ControlError
 from sttd.supervisor.lock import HeldError, Lock
@@ -34,19 +34,17 @@ from sttd.supervisor.notify import Notify
 from sttd.supervisor.outbox import Outbox
 from sttd.supervisor.portions import arrival_settings, inbox_settings, policies
 from sttd.supervisor.process import boot_id, make_folders, prepare_process
-from sttd.supervisor.records import EventRow
 from sttd.supervisor.recovery import recover
 from sttd.supervisor.settling import Settling
 from sttd.supervisor.spool import Spool
 from sttd.supervisor.telling import Telling
+from sttd.supervisor.upkeep import Upkeep
 from sttd.supervisor.uploads import Uploads
 from sttd.wire import replies as answer
 from sttd.wire import views
 from sttd.wire.codes import Code
 
 EX_OK, EX_FAILED, EX_CONFIG, EX_HELD = 0, 1, 2, 3
-# Events that the ledger does not keep: too many, and of the moment.
-PASSING = frozenset({"job.progress", "worker.trimmed", "worker.output"})
 
 
 class StartError(Exception):
@@ -126,7 +124,7 @@ class Daemon:
         )
         self.ledger.start(self.fail)
         self._made.push_async_callback(self._close_ledger)
-        self.log.listen(self._keep)
+        self.log.listen(keeper(self.ledger))
         self.inbox = Inbox(inbox_settings(settings), self.spool, syncer=self._syncer)
         self.settling = Settling(settings, self.ledger, self.outbox, self.spool)
         recovered = await recover(
@@ -170,6 +168,7 @@ class Daemon:
             accept=intake.accept,
         )
         self._made.callback(self.uploads.close)
+        self.upkeep = Upkeep(settings, self.ledger, self.log, self.uploads.expire)
         if self._listening:
             self._listen(settings, intake)
 
@@ -204,16 +203,18 @@ class Daemon:
         attending = asyncio.create_task(self.arrivals.run())
         attending.add_done_callback(self._attended)
         pinging = asyncio.create_task(self._ping())
+        keeping_up = asyncio.create_task(self.upkeep.run())
+        keeping_up.add_done_callback(self._attended)
         broken = asyncio.create_task(self.loop.broken.wait())
         broken.add_done_callback(lambda _task: self._engine_is_missing())
         await self.loop.run()
         self.notify.send("STOPPING=1")
         self.arrivals.stop()
-        for task in (pinging, broken):
+        for task in (pinging, keeping_up, broken):
             task.cancel()
         with suppress(Exception):  # what it was is in self._fatal
             await attending
-        await asyncio.gather(pinging, broken, return_exceptions=True)
+        await asyncio.gather(pinging, keeping_up, broken, return_exceptions=True)
         if isinstance(self._fatal, StartError):
             raise self._fatal
         return EX_FAILED if self._fatal else EX_OK
@@ -280,6 +281,7 @@ class Daemon:
         self.arrivals.configure(arrival_settings(new))
         self.uploads.max_bytes = new.limits.max_file_size
         self.settling.settings = new
+        self.upkeep.settings = new
         self.loop.reconfigure(new, policies(new), engine_changed=engine_changed)
 
     # -- small things --------------------------------------------------------------------------
@@ -310,24 +312,6 @@ class Daemon:
 
     def _control_failed(self, verb: str, error: BaseException) -> None:
         self.log.event("control.trouble", message=f"{verb}: {type(error).__name__}: {error}")
-
-    def _keep(self, name: str, record: Record) -> None:
-        if name not in PASSING:
-            self.ledger.note([event_row(name, record)])
-
-
-def event_row(name: str, record: Mapping[str, object]) -> EventRow:
-    """A record as the ledger keeps it."""
-    head = ("timestamp", "event", "job", "worker")
-    rest = {key: value for key, value in record.items() if key not in head}
-    job, worker = record.get("job"), record.get("worker")
-    return EventRow(
-        at_ns=time.time_ns(),
-        name=name,
-        job=str(job) if job else None,
-        worker=str(worker) if worker else None,
-        fields_json=msgspec.json.encode(rest).decode(),
-    )
 
 
 async def _live(settings: Settings, log: Log, config: str | None) -> int:

@@ -7,7 +7,6 @@ the inbox; does not decide whether originals are kept.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 from collections.abc import Iterator
@@ -202,9 +201,18 @@ class Originals:
 
 def _renamed(source: Path, target: Path) -> bool:
     """Whether `source` was there and is `target` now; False when the name is in use."""
-    with contextlib.suppress(FileExistsError, FileNotFoundError):
-        rename_noreplace(str(source), str(target))
-        return True
+    for _ in range(2):
+        try:
+            rename_noreplace(str(source), str(target))
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            if not os.path.lexists(source) or target.parent.exists():
+                return False
+            target.parent.mkdir()  # the upkeep has just removed it because it was empty
+            durable.sync_folder(target.parent.parent)
+        else:
+            return True
     return False
 
 
