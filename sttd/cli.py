@@ -1,4 +1,4 @@
-"""The command line of `sttd`: run the daemon, check a configuration, transcribe files once.
+"""The command line of `sttd`: run the daemon, check a configuration, transcribe files once, repair.
 
 Parses and dispatches; each command imports what it needs when it runs, so that `--help` and a
 wrong option cost nothing.
@@ -20,7 +20,7 @@ CONFIG = click.option(
     default=None,
     help="Configuration file; else $STTD_CONFIG, else /etc/sttd/sttd.toml, else defaults.",
 )
-EX_CONFIG = 2
+EX_FAILED, EX_CONFIG, EX_HELD = 1, 2, 3
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -87,6 +87,27 @@ def check_engine(context: click.Context, config: str | None) -> None:
     from sttd.worker.checkup import check_up  # noqa: PLC0415
 
     sys.exit(check_up(_load(config or context.obj)))
+
+
+@main.command("rebuild-ledger")
+@CONFIG
+@click.option("--force", is_flag=True, help="Replace a ledger that is whole, too.")
+@click.pass_context
+def rebuild_ledger(context: click.Context, config: str | None, *, force: bool) -> None:
+    """Make a new ledger from the spool and the outbox; a damaged one is moved aside."""
+    from sttd.supervisor import rebuilding  # noqa: PLC0415
+    from sttd.supervisor.ledger import LedgerError  # noqa: PLC0415
+    from sttd.supervisor.lock import HeldError  # noqa: PLC0415
+
+    settings = _load(config or context.obj)
+    try:
+        made = rebuilding.rebuild(settings, force=force)
+    except (HeldError, rebuilding.WholeError, LedgerError, OSError) as error:
+        click.echo(f"sttd: {error}", err=True)
+        sys.exit(EX_HELD if isinstance(error, HeldError) else EX_FAILED)
+    click.echo(f"{made.succeeded} jobs are done, {made.queued} wait")
+    if made.aside:
+        click.echo(f"the old ledger is {made.aside}")
 
 
 def _load(config: str | None):  # type: ignore[no-untyped-def]  # noqa: ANN202 (Settings is not imported here)

@@ -15,6 +15,8 @@ import msgspec
 class ManifestSource(msgspec.Struct, frozen=True):
     """The recording it was made from."""
 
+    name: str = ""  # printable
+    bytes: int = 0
     sha256: str | None = None
     duration_s: float | None = None
 
