@@ -22,21 +22,22 @@ from sttd.supervisor.acceptance import Acceptance, Settled
 from sttd.supervisor.doorbell import Doorbell
 from sttd.supervisor.durable import StorageFull, Syncer
 from sttd.supervisor.inbox import Candidate, Found, Inbox, InboxUnavailable, LoneSidecar, Rejection
-from sttd.supervisor.ledger import LedgerFull
+from sttd.supervisor.ledger import LedgerBroken, LedgerError
 from sttd.supervisor.outbox import Outbox
 from sttd.supervisor.records import Counts, JobRow, NewJob, printable
 from sttd.supervisor.reference import RefusedError
 from sttd.supervisor.room import QueueFullError, Room
+from sttd.supervisor.schedule import ScanSchedule
 from sttd.supervisor.spool import Spool
 from sttd.supervisor.submissions import SubmissionLedger, Submissions
 
 __all__ = ["ArrivalSettings", "Arrivals", "Listener", "QueueFullError", "RefusedError"]
 
 BATCH = 128  # recordings claimed together: some three descriptors each while they are synced
+_FIRST_BATCH = 16  # ... and by a scan's first piece: the first job need not wait for many
 _TRY_AGAIN_S = 1.0  # after trouble, and for what is still being written in the spool
 # what may pass by itself: nothing is claimed until it has
-_PASSING = (InboxUnavailable, StorageFull, LedgerFull, QueueFullError, OSError)
-_SCAN_SHARE = 20  # a scan is followed by a rest of at least so many times its length
+_PASSING = (InboxUnavailable, StorageFull, LedgerError, QueueFullError, OSError)
 
 
 class ArrivalLedger(SubmissionLedger, Protocol):
@@ -122,18 +123,13 @@ class Arrivals:
         self.admit = self._submissions.admit
         self.accept_path = self._submissions.accept_path
         self.accept_upload = self._submissions.accept_upload
-        self._rescan_s = settings.rescan_s
+        self._schedule = ScanSchedule(settings.rescan_s)
         self._rung = asyncio.Event()
         self._stopping = False
         self._pending: dict[str, JobRow] = {}  # claims begun and not yet settled
         self._pending_due = 0.0
         self._settling: asyncio.Task[None] | None = None
-        self._scanning = False
-        self._scan_wanted = True
-        self._scan_due = 0.0  # not before this time
-        self._rescan_at = 0.0
-        self._scan_cost = 0.0
-        self._trouble: str | None = None
+        self._trouble: Exception | None = None
 
     # -- life ---------------------------------------------------------------------------------
     async def run(self) -> None:
@@ -163,7 +159,7 @@ class Arrivals:
         self._room.min_free_disk = settings.min_free_disk
         self._room.max_queued = settings.max_queued
         self._submissions.allow_paths = settings.allow_paths
-        self._rescan_s = settings.rescan_s
+        self._schedule.rescan_s = settings.rescan_s
         self._ring()
 
     def _take_over(self, row: JobRow) -> None:
@@ -171,7 +167,7 @@ class Arrivals:
         self._rung.set()
 
     def _ring(self) -> None:
-        self._scan_wanted = True
+        self._schedule.ask()
         self._rung.set()
 
     def _bell_broke(self, reason: str) -> None:
@@ -181,12 +177,10 @@ class Arrivals:
 
     async def _rest(self) -> None:
         """Until the bell rings or the next thing is due."""
-        if self._scanning or self._stopping:
+        if self._schedule.running or self._stopping:
             return
         now = time.monotonic()
-        waits = [self._rescan_at - now]
-        if self._scan_wanted:
-            waits.append(self._scan_due - now)
+        waits = [self._schedule.wait(now)]
         if self._pending:
             waits.append(self._pending_due - now)
         if self._trouble is not None:
@@ -209,14 +203,16 @@ class Arrivals:
             found = await asyncio.to_thread(self._inbox.look, bell.hints())
             found += await self._scan()
             await self._handle(found)
-            if not self._scanning:
+            if not self._schedule.running:
                 await self._settled()
+        except LedgerBroken:
+            raise
         except _PASSING as error:
             with contextlib.suppress(*_PASSING):
                 await self._settled()
-            self._tell_trouble(str(error))
+            self._tell_trouble(error)
             self._inbox.end_scan()
-            self._scanning, self._scan_wanted, self._scan_due = False, True, 0.0
+            self._schedule.abandon()
         else:
             if self._trouble is not None:
                 bell.renew()
@@ -225,18 +221,12 @@ class Arrivals:
     async def _scan(self) -> list[Found]:
         """A piece of a scan, when one is under way or it is time for one."""
         now = time.monotonic()
-        if not self._scanning:
-            wanted = self._scan_wanted and now >= self._scan_due
-            if not wanted and now < self._rescan_at:
-                return []
-            self._scan_wanted, self._scan_cost = False, 0.0
-        piece = await asyncio.to_thread(self._inbox.scan, BATCH)
-        after = time.monotonic()
-        self._scan_cost += after - now
-        self._scanning = not piece.finished
-        if piece.finished:
-            self._scan_due = after + self._scan_cost * _SCAN_SHARE
-            self._rescan_at = after + self._rescan_s
+        if not self._schedule.is_time(now):
+            return []
+        limit = BATCH if self._schedule.running else _FIRST_BATCH
+        self._schedule.began()
+        piece = await asyncio.to_thread(self._inbox.scan, limit)
+        self._schedule.did(now, time.monotonic(), finished=piece.finished)
         return piece.found
 
     async def _handle(self, found: list[Found]) -> None:
@@ -255,7 +245,7 @@ class Arrivals:
         wanted = list(candidates.values())
         left = await self._room.left(len(self._pending))
         if len(wanted) > left:
-            self._scan_wanted = True
+            self._schedule.ask()
         for start in range(0, min(left, len(wanted)), BATCH):
             await self._claim(wanted[start : min(start + BATCH, left)])
 
@@ -311,13 +301,13 @@ class Arrivals:
             if one.refused:
                 self._listener.rejected(Rejection(one.row.name, one.reason))
             else:
-                self._scan_wanted = True  # it may have been replaced by another
-                self._rung.set()
+                self._ring()  # it may have been replaced by another
 
-    def _tell_trouble(self, reason: str | None) -> None:
-        if reason != self._trouble:
-            self._trouble = reason
-            self._listener.trouble(reason)
+    def _tell_trouble(self, error: Exception | None) -> None:
+        """Once for each kind of trouble: the same one may name another file every second."""
+        if type(error) is not type(self._trouble):
+            self._listener.trouble(None if error is None else str(error))
+        self._trouble = error
 
     async def _set_aside(self, name: str) -> None:
         """Options that waited for their recording for too long go to failed/."""
