@@ -11,6 +11,8 @@ import msgspec
 
 from sttd.core.recycling import RecyclePolicy
 
+SHORTEST_S = 0.001  # a job; no worker is faster
+
 
 class Outlook(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a worker; bytes and seconds."""
@@ -39,7 +41,7 @@ def forecast(policy: RecyclePolicy, worker: Outlook) -> Forecast | None:
     """
     if worker.due is not None:
         return Forecast(reason=worker.due, in_jobs=0, in_s=None)
-    pace = worker.age_s / worker.requests if worker.requests else None
+    pace = max(SHORTEST_S, worker.age_s / worker.requests) if worker.requests else None
     found = [
         Forecast(reason=reason, in_jobs=jobs, in_s=None if pace is None else jobs * pace)
         for reason, jobs in _by_jobs(policy, worker)
@@ -56,7 +58,7 @@ def _by_jobs(policy: RecyclePolicy, worker: Outlook) -> list[tuple[str, int]]:
     found: list[tuple[str, int]] = []
     if worker.max_requests:
         found.append(("max_requests", max(0, worker.max_requests - worker.requests)))
-    if worker.grows_bytes > 0:
+    if worker.grows_bytes >= 1:  # less is noise
         if policy.rss_soft:
             room = policy.rss_soft - worker.rss_bytes
             found.append(("rss_soft", max(0, math.floor(room / worker.grows_bytes) + 1)))

@@ -79,7 +79,7 @@ class _Field:
         self._view = view
         points = [point for curve in view.curves for point in curve.points]
         self._start = min(min((at for at, _ in points), default=0.0), -1.0)
-        highest = max((size for _, size in points), default=1 << 20)
+        highest = max([1 << 10, *(size for _, size in points)])
         lines = [
             line for line in (view.soft_bytes, view.ceiling_bytes) if 0 < line <= FAR * highest
         ]

@@ -69,11 +69,13 @@ class _View:
         self._picture: Picture = Picture(status=self._client.status(), jobs={}, pace=Pace())
 
     def once(self) -> None:
-        """One frame, for a pipe."""
+        """One frame, for a pipe, after two looks: speeds and rates need both."""
         from sttd.ctl import views  # noqa: PLC0415
         from sttd.ctl.topview import frame  # noqa: PLC0415
 
         self._picture.live = False
+        self._look()
+        time.sleep(self._every)
         self._look()
         views.console().print(frame(self._picture))
 

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from sttd.core.retry import FailureKind
 from sttd.wire import options, replies, requests, views
 from sttd.wire.codes import Code
+from sttd.wire.lives import LifeView
+from sttd.wire.memory import MemoryView
 
 DOCS = Path(__file__).parents[2] / "docs" / "protocol.md"
 
@@ -206,6 +208,18 @@ def test_the_documentation_shows_a_status_that_is_one() -> None:
     assert msgspec.json.decode(msgspec.json.encode(shown)) == msgspec.json.decode(job)
     wishes = next(block for block in blocks if block.startswith('{"languages"'))
     assert options.decode(wishes).priority == 5
+
+
+@pytest.mark.parametrize(
+    ("begins", "kind"), [('{"worker"', LifeView), ('{"soft_bytes"', MemoryView)]
+)
+def test_the_documentation_shows_lives_and_memory_as_they_are(
+    begins: str, kind: type[msgspec.Struct]
+) -> None:
+    blocks = re.findall(r"```json\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    shown = next(block for block in blocks if block.startswith(begins))
+    view = msgspec.json.decode(shown, type=kind)
+    assert msgspec.json.decode(msgspec.json.encode(view)) == msgspec.json.decode(shown)
 
 
 def test_every_way_an_attempt_can_end_has_a_code() -> None:
