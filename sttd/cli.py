@@ -7,6 +7,7 @@ wrong option cost nothing.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -44,7 +45,7 @@ def check_config(context: click.Context, config: str | None) -> None:
     """Validate the configuration and say what is wrong with it, key by key."""
     from sttd.config.checking import check  # noqa: PLC0415
 
-    problems = check(config or context.obj)
+    problems = check(config or context.obj, engine_check=_check_options)
     for problem in problems:
         click.echo(str(problem), err=True)
     if any(problem.level == "error" for problem in problems):
@@ -108,6 +109,14 @@ def rebuild_ledger(context: click.Context, config: str | None, *, force: bool) -
     click.echo(f"{made.succeeded} jobs are done, {made.queued} wait")
     if made.aside:
         click.echo(f"the old ledger is {made.aside}")
+
+
+def _check_options(engine: str, options: Mapping[str, object]) -> None:
+    """Let an engine that can judge its options without being imported do so: ValueError."""
+    if engine == "azure":
+        from sttd.engines.azure.settings import read_settings  # noqa: PLC0415
+
+        read_settings(options)
 
 
 def _load(config: str | None):  # type: ignore[no-untyped-def]  # noqa: ANN202 (Settings is not imported here)
