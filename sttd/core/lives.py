@@ -37,19 +37,36 @@ def life_of(worker: Worker, cause: str, signal: int | None, now: float) -> Bury:
 
 
 class Vacancies:
-    """Places whose holders have ended; at most one for each slot."""
+    """Places whose holders cannot take jobs any more; at most one for each slot.
+
+    A place is filled when another worker can take jobs in its stead, which with a standby is at
+    once: long before the old one has gone.
+    """
 
     def __init__(self) -> None:
-        self._open: deque[tuple[float, Bury]] = deque()
+        self._empty: deque[tuple[str, float]] = deque()
+        self._filled: dict[str, float] = {}  # worker -> seconds its place was empty
+        self._ended: dict[str, Bury] = {}  # whose place is still empty
 
-    def open(self, since: float, life: Bury) -> None:
-        """A place is empty (or about to be) since then."""
-        self._open.append((since, life))
+    def open(self, worker: str, now: float) -> None:
+        """Its place is empty from now on."""
+        self._empty.append((worker, now))
+
+    def end(self, life: Bury) -> list[Bury]:
+        """The worker is gone; its record, if that is complete."""
+        latency = self._filled.pop(life.worker, None)
+        if latency is None and any(worker == life.worker for worker, _ in self._empty):
+            self._ended[life.worker] = life
+            return []
+        return [msgspec.structs.replace(life, replacement_latency_s=latency)]
 
     def fill(self, missing: int, now: float) -> list[Bury]:
-        """All but `missing` places are held again: the complete records of their last holders."""
-        filled = []
-        while len(self._open) > missing:
-            since, life = self._open.popleft()
-            filled.append(msgspec.structs.replace(life, replacement_latency_s=now - since))
-        return filled
+        """All but `missing` places are held again; the records that are complete by that."""
+        complete = []
+        while len(self._empty) > missing:
+            worker, since = self._empty.popleft()
+            if (life := self._ended.pop(worker, None)) is None:
+                self._filled[worker] = now - since
+            else:
+                complete.append(msgspec.structs.replace(life, replacement_latency_s=now - since))
+        return complete

@@ -143,6 +143,7 @@ class Staff:
         worker.ending = reason
         worker.kill_at = now + self.policy.grace
         worker.decided = now
+        self._vacate(worker, reason, now)
         worker.move(WorkerState.RETIRING)
         out.append(self._announce("worker.retiring", worker, reason, now))
         out.append(do.Leave(worker.id, reason))
@@ -154,11 +155,16 @@ class Staff:
         worker.killed = True
         worker.ending = worker.ending or reason
         if worker.state is not WorkerState.RETIRING:
+            self._vacate(worker, reason, now)
             worker.move(WorkerState.RETIRING)
         worker.decided = worker.decided or now
         out.append(self._announce("worker.killed", worker, worker.ending, now))
         order = do.Examine if worker.ending in HANGING else do.Kill
         out.append(order(worker.id, worker.ending))
+
+    def _vacate(self, worker: Worker, reason: str, now: float) -> None:
+        if worker.state in OPEN and reason not in ("scaled", "shutdown"):
+            self._vacancies.open(worker.id, now)
 
     def exited(
         self,
@@ -192,10 +198,9 @@ class Staff:
         if reason != "crashed" and not worker.killed and reason != "shutdown":
             out.append(self._announce("worker.recycled", worker, reason, now))
         life = life_of(worker, reason, signal, now)
-        if self.closing or reason == "scaled":
-            out.append(life)
-        else:
-            self._vacancies.open(worker.decided or now, life)
+        if reason == "crashed" and worker.state in OPEN:
+            self._vacancies.open(worker.id, now)
+        out.extend(self._vacancies.end(life))
         return reason
 
     def worked(self, worker: Worker) -> None:

@@ -285,7 +285,21 @@ def test_every_life_is_recorded_with_its_cause_and_how_long_its_place_was_empty(
         1,
     )
     assert life.kill_latency_s == pytest.approx(0.5)
-    assert life.replacement_latency_s is not None
+    assert life.replacement_latency_s == 0, "the standby took its place at once"
+
+
+def test_a_place_without_a_standby_is_empty_until_another_worker_is_ready() -> None:
+    world = started(workers=1, standby=0, retry=RetryPolicy(backoff=0))
+    world.submit()
+    world.settle()
+    (worker,) = world.jobs
+    world.die(worker)
+    world.now += 0.25
+    world.tick(0.5)
+    world.settle()
+    (life,) = world.buried
+    assert (life.cause, life.decider) == ("crashed", "kernel")
+    assert life.replacement_latency_s == pytest.approx(0.75)
 
 
 def test_workers_that_grow_old_unused_are_replaced_without_alarm() -> None:
