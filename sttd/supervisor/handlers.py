@@ -269,9 +269,8 @@ class Handlers:
         row = await self._ledger.job(request.job)
         if row is None:
             return await self._unknown(request.job)
-        if row.error_code == Code.BAD_SIDECAR:
-            message = f"job {row.id} was refused for its options: {row.error_message}"
-            return answer.Error.of(Code.WRONG_STATE, message, "drop it again with mended options")
+        if objection := self._settling.objection(row):
+            return answer.Error.of(Code.WRONG_STATE, f"job {row.id}: {objection}")
         if row.state not in (JobState.FAILED, JobState.CANCELLED):
             message = f"job {row.id} is {row.state.value}"
             return answer.Error.of(Code.WRONG_STATE, message, "only failed or cancelled jobs")
@@ -285,7 +284,7 @@ class Handlers:
         count, before = 0, None
         while rows := await self._ledger.jobs(JobState.FAILED, RETRY_BATCH, before):
             for row in rows:
-                if row.error_code != Code.BAD_SIDECAR:  # it would be refused again
+                if not self._settling.objection(row):
                     count += await self._retry_one(row)
             before = rows[-1].id
         return count

@@ -19,6 +19,7 @@ from sttd.supervisor.ledger import Ledger
 from sttd.supervisor.outbox import NameTakenError, Outbox
 from sttd.supervisor.records import Attempt, JobRow
 from sttd.supervisor.spool import Spool
+from sttd.wire.codes import Code
 from sttd.wire.messages import Done
 
 MOST_NAMES = 100  # strangers' files in the way of an output before we give up
@@ -90,6 +91,15 @@ class Settling:
     def evidence(self, job: str) -> list[object]:
         """What was found before workers of this job were ended; empty once it left the spool."""
         return _evidence(self._spool.evidence(job))
+
+    def objection(self, row: JobRow) -> str:
+        """Why this job cannot be retried: what refused it would refuse it again. "" if nothing."""
+        if row.error_code == Code.BAD_SIDECAR:
+            return f"{row.error_message}: drop it again with mended options"
+        limit = self.settings.limits.max_file_size
+        if row.error_code == Code.TOO_LARGE and row.size > limit:
+            return f"{row.size} bytes are still more than limits.max_file_size"
+        return ""
 
     async def reclaim(self, row: JobRow) -> bool:
         """Bring a failed or cancelled job's original back into the spool; False if it is gone."""
