@@ -41,6 +41,7 @@ from sttd.wire import messages as say
 TICK_S = 0.1
 ROOM_EVERY_S = 1.0
 PROGRESS_EVERY_S = 1.0
+LAST_DEEDS_S = 10.0  # for deeds that a full disk holds up, when all else is over
 # Ends of a worker about which its job's *.error.json tells more than the reason.
 TELLING = frozenset({"stalled", "job_timeout", "rss_ceiling", "crashed"})
 
@@ -65,6 +66,7 @@ class Loop:
         self.broken = asyncio.Event()  # the first template could not load the engine
         self.broken_why = ""
         self.finished = asyncio.Event()
+        self._abandoned = False
         self.log = log
         self._ledger = ledger
         self._spool = spool
@@ -107,12 +109,26 @@ class Loop:
                 await asyncio.wait_for(self.finished.wait(), TICK_S)
             except TimeoutError:
                 continue
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._last_deeds()
         self.sampling.close()
         await self.pool.close()
         if self._helper is not None:
             await self._helper.close()
+
+    def abandon(self) -> None:
+        """Stop now and wait for no deed: the daemon has failed, and its next life recovers."""
+        self._abandoned = True
+        self.feed(on.StopRequested(now=True))
+        self.finished.set()
+
+    async def _last_deeds(self) -> None:
+        """Let what was begun come to its end, unless it cannot; the next life finishes it."""
+        if self._tasks and not self._abandoned:
+            await asyncio.wait(self._tasks, timeout=LAST_DEEDS_S)
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
 
     def _tick(self) -> None:
         now = self._now()

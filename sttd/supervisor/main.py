@@ -238,7 +238,7 @@ class Daemon:
             name = "" if isinstance(error, StartError) else f"{type(error).__name__}: "
             self.log.event("daemon.failed", message=f"{name}{error}")
             if hasattr(self, "loop"):
-                self.loop.feed(on.StopRequested(now=True))
+                self.loop.abandon()
 
     def stop(self, number: int) -> None:
         """A signal to leave: drain; at the second one, now."""

@@ -184,8 +184,11 @@ class Spool:
         ]
 
     def testify(self, job: str, line: bytes) -> None:
-        """Add a line of evidence to a job; a job that has left the spool needs none."""
-        with contextlib.suppress(FileNotFoundError), self.evidence(job).open("ab") as file:
+        """Add a line of evidence to a job that is still in the spool, if the disk will take it.
+
+        Evidence is worth having, and not worth failing for.
+        """
+        with contextlib.suppress(OSError), self.evidence(job).open("ab") as file:
             file.write(line + b"\n")
 
     def evidence(self, job: str) -> Path:
