@@ -180,6 +180,7 @@ SINGLE: dict[str, Callable[[Any], Any]] = {
     "limits.max_file_size": _more_than_zero,
     "limits.max_duration": _more_than_zero,
     "url.allow_hosts": _hosts,
+    "url.timeout": _more_than_zero,
     "engine.name": _engine,
     "engine.azure.key": _credential,
     "metrics.listen": _listen,

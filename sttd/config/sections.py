@@ -94,6 +94,8 @@ class Url(Section, frozen=True, kw_only=True):
 
     enabled: bool = False
     allow_hosts: tuple[str, ...] = ()
+    timeout: Seconds = 600.0
+    remember_failures: Seconds = 600.0
 
 
 class Retention(Section, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ Shapes answers; what a submission is and how it becomes durable is `submissions`
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from pathlib import Path, PurePath
 
@@ -14,6 +15,7 @@ from sttd.supervisor import views as shape
 from sttd.supervisor.access import Peer
 from sttd.supervisor.arrivals import Arrivals, QueueFullError, RefusedError
 from sttd.supervisor.durable import StorageFull
+from sttd.supervisor.fetches import FetchError, Fetches, name_of
 from sttd.supervisor.ledger import LedgerFull
 from sttd.supervisor.records import JobRow
 from sttd.wire import options as job_options
@@ -22,12 +24,20 @@ from sttd.wire import requests as ask
 from sttd.wire import views
 from sttd.wire.codes import Code
 
+HINTS = {
+    Code.DISABLED: "download it and submit the file",
+    Code.NOT_ALLOWED: "see [url] in docs/configuration.md, or download it and submit the file",
+    Code.BUSY: "try again in a moment",
+    Code.ENVIRONMENT: "make room on the disk",
+}
+
 
 class Intake:
     """One for the daemon's life."""
 
-    def __init__(self, arrivals: Arrivals) -> None:
+    def __init__(self, arrivals: Arrivals, fetches: Fetches) -> None:
         self._arrivals = arrivals
+        self._fetches = fetches
 
     async def admit(self, request: ask.SubmitOpen, _peer: Peer) -> answer.Reply | None:
         """Before the bytes come: bad options, a known key, a full queue; None: go on."""
@@ -63,11 +73,28 @@ class Intake:
             )
         )
 
-    async def by_url(self, _request: ask.SubmitUrl, _peer: Peer) -> answer.Reply:
-        """A recording to be fetched."""
-        return answer.Error.of(
-            Code.DISABLED, "jobs by URL are not enabled", "download it and submit the file"
-        )
+    async def by_url(self, request: ask.SubmitUrl, peer: Peer) -> answer.Reply:
+        """A recording to be fetched; answered when it is here and durable, or refused."""
+        return await _answered(self._fetched(request, peer))
+
+    async def _fetched(self, request: ask.SubmitUrl, peer: Peer) -> tuple[JobRow, bool]:
+        job_options.convert(request.options)
+        known = await self._arrivals.admit(request.key)
+        if known is not None:
+            return known, True
+        path = await self._fetches.fetch(request.url)
+        try:
+            return await self._arrivals.accept_upload(
+                path,
+                name=name_of(request.url),
+                options=msgspec.json.encode(request.options).decode(),
+                priority=request.priority,
+                key=request.key,
+                uid=peer.uid,
+                kind="url",
+            )
+        finally:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
 
 
 async def _answered(accepted: Awaitable[tuple[JobRow, bool]]) -> answer.Reply:
@@ -79,6 +106,7 @@ async def _answered(accepted: Awaitable[tuple[JobRow, bool]]) -> answer.Reply:
         RefusedError,
         StorageFull,
         LedgerFull,
+        FetchError,
     ) as error:
         return _refusal(error)
     return _submitted(row, duplicate=duplicate)
@@ -93,6 +121,8 @@ def _refusal(error: Exception) -> answer.Reply:
     match error:
         case job_options.OptionsError():
             return answer.Error.of(Code.BAD_OPTIONS, str(error), "see docs/protocol.md")
+        case FetchError():
+            return answer.Error.of(error.code, str(error), HINTS.get(error.code, ""))
         case RefusedError():
             return answer.Error.of(Code.NOT_ALLOWED, str(error), "send the bytes instead")
         case QueueFullError():

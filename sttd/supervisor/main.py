@@ -22,6 +22,7 @@ from sttd.supervisor.access import Access
 from sttd.supervisor.arrivals import Arrivals
 from sttd.supervisor.control import Control
 from sttd.supervisor.durable import StorageBroken, Syncer
+from sttd.supervisor.fetches import Fetches
 from sttd.supervisor.handlers import Handlers
 from sttd.supervisor.inbox import Inbox
 from sttd.supervisor.intake import Intake
@@ -160,7 +161,8 @@ class Daemon:
             telling.accepted(recovered.claims.accepted)
         for row in recovered.claims.failed:
             telling.failed(row)
-        intake = Intake(self.arrivals)
+        self.fetches = Fetches(settings, self.spool.new_upload)
+        intake = Intake(self.arrivals, self.fetches)
         self.uploads = Uploads(
             self.spool.new_upload,
             max_bytes=settings.limits.max_file_size,
@@ -281,7 +283,7 @@ class Daemon:
         self.arrivals.configure(arrival_settings(new))
         self.uploads.max_bytes = new.limits.max_file_size
         self.settling.settings = new
-        self.upkeep.settings = new
+        self.upkeep.settings = self.fetches.settings = new
         self.loop.reconfigure(new, policies(new), engine_changed=engine_changed)
 
     # -- small things --------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from sttd.supervisor import durable, names
 from sttd.supervisor.acceptance import Acceptance, ClaimLedger, Settled
@@ -109,6 +109,7 @@ class Submissions:
         priority: int | None = None,
         key: str | None = None,
         uid: int | None = None,
+        kind: Literal["control", "url"] = "control",
     ) -> tuple[JobRow, bool]:
         """A job of the whole file at `path` (of `spool.new_upload`), which is moved or deleted.
 
@@ -122,7 +123,7 @@ class Submissions:
             self._under_way += 1
             try:
                 signature = await asyncio.to_thread(self._sync, path)
-                job = _new_job(name, signature, wishes, priority, key, uid)
+                job = _new_job(name, signature, wishes, priority, key, uid, kind)
                 [known] = await self._ledger.begin([job])
                 if known.id == job.id:
                     return await self._settle(known), False
@@ -165,11 +166,12 @@ def _new_job(
     priority: int | None,
     key: str | None,
     uid: int | None,
+    kind: Literal["control", "url"],
 ) -> NewJob:
     base = names.submitted(name)
     return NewJob(
         id=new_id(),
-        kind="control",
+        kind=kind,
         name=base,
         signature=signature,
         stem=names.stem_of(base),
