@@ -6,6 +6,7 @@ import gc
 import itertools
 import math
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -94,6 +95,8 @@ def holdings() -> Mapping[str, int]:
     counts = Counter(map(type, gc.get_objects()))
     kinds = ("azure.cognitiveservices.speech", "sttd.engines.azure")
     objects = sum(n for kind, n in counts.items() if str(kind.__module__).startswith(kinds))
+    native = sys.modules.get("sttd.engines.azure.native")
+    objects += len(native._listeners) if native else 0
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return {
         "objects": objects,
