@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import json
 import os
 import re
@@ -33,8 +31,8 @@ from sttd.engines.drill import Drill
 from sttd.engines.drill.settings import EngineSettings, JobSettings, SettingsError
 from tests.support.audio import REPOSITORY, PcmAudio, silence
 from tests.support.children import Child, Ending, forked, in_child, rss_bytes
+from tests.support.growth import MB, growth
 
-MB = 1 << 20
 Tell = Callable[[Any], None]
 
 
@@ -171,42 +169,21 @@ def test_every_key_is_explained_where_it_is_defined() -> None:
 
 
 # -- memory ------------------------------------------------------------------------------------
-def growth(**extra: object) -> list[int]:
-    """RSS that a job adds while it runs, and what of it is left, in a fresh child; in MB."""
-
-    libc = ctypes.CDLL(None)
-
-    def measure() -> list[int]:
-        run()  # what a first job costs
-        gc.collect()
-        libc.malloc_trim(0)
-        before = rss_bytes()
-        during = 0
-        for _ in Drill({}).transcribe(PcmAudio(silence(4)), options(**extra)):
-            during = max(during, rss_bytes() - before)
-        after = rss_bytes() - before
-        libc.malloc_trim(0)
-        return [during // MB, after // MB, (rss_bytes() - before) // MB]
-
-    grown: list[int] = in_child(measure)
-    return grown
-
-
 def test_a_leak_stays_in_rss_after_the_job() -> None:
     during, after, trimmed = growth(leak_mb=64)
-    assert 62 <= trimmed <= after <= 70
-    assert 62 <= during <= 70
+    assert 63 <= trimmed <= after <= 67
+    assert 63 <= during <= 67
 
 
 def test_a_steady_leak_ends_at_its_limit() -> None:
     during, after, trimmed = growth(leak_mb_per_s=400, leak_until_mb=60)
-    assert 57 <= trimmed <= after <= 66
+    assert 59 <= trimmed <= after <= 64
     assert 25 <= during <= 66
 
 
 def test_a_steady_leak_ends_with_the_job() -> None:
     _, after, _ = growth(leak_mb_per_s=100, leak_until_mb=4000, sleep_s=0.2)
-    assert 17 <= after <= 200
+    assert 19 <= after <= 200
 
 
 def traced(trace: Path) -> list[tuple[int, int]]:
