@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import threading
@@ -197,9 +198,8 @@ def test_a_file_that_is_no_database_is_told_as_damage(tmp_path: Path) -> None:
         open_ledger(path)
 
 
-@asynchronous
-async def test_damage_that_nothing_has_met_yet_is_found_at_the_start(tmp_path: Path) -> None:
-    path = tmp_path / "sttd.db"
+async def damaged(path: Path) -> None:
+    """A ledger at `path` with damage in a page that no query needs at the start."""
     async with opened(path) as ledger:
         await ledger.begin([new_job(n) for n in range(200)])
         leaves = "SELECT max(pageno) FROM dbstat WHERE name = 'job' AND pagetype = 'leaf'"
@@ -207,10 +207,25 @@ async def test_damage_that_nothing_has_met_yet_is_found_at_the_start(tmp_path: P
     with path.open("r+b") as file:
         file.seek((page - 1) * 4096)
         file.write(os.urandom(512))
+
+
+@asynchronous
+async def test_damage_that_nothing_has_met_yet_is_found_at_the_start(tmp_path: Path) -> None:
+    await damaged(tmp_path / "sttd.db")
     before = descriptors()
     with pytest.raises(LedgerCorrupt, match="put a backup in its place"):
-        open_ledger(path)
+        open_ledger(tmp_path / "sttd.db")
     assert descriptors() == before
+
+
+def test_a_large_ledger_is_checked_once_in_each_boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "_ALWAYS_CHECKED", 4096)  # what counts as large
+    asyncio.run(damaged(tmp_path / "sttd.db"))
+    asyncio.run(open_ledger(tmp_path / "sttd.db").close())
+    with pytest.raises(LedgerCorrupt):
+        open_ledger(tmp_path / "sttd.db", boot_id="after a power cut")
 
 
 def test_a_folder_in_place_of_the_file_is_told(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ class Ledger(Questions):
         busy_timeout_s: float = 5.0,
         vfs: str | None = None,
     ) -> Ledger:
-        """Open or create the ledger at `path`, bring it up to date and check it.
+        """Open or create the ledger at `path`, check it and bring it up to date.
 
         `boot_id` is /proc/sys/kernel/random/boot_id, `now_boottime_ns` reads CLOCK_BOOTTIME,
         `now_wall_ns` the wall clock; `taken` tells whether an output name stands on the disk
