@@ -39,6 +39,7 @@ VERBS = {
     "retry": "jobs",
     "events": "events",
     "config": "config",
+    "keygen": "keygen",
     "completion": "completion",
 }
 
@@ -83,6 +84,8 @@ def cli(context: click.Context, socket: str | None, keys: str | None) -> None:
     ipc:///run/sttd/control.sock. Exit codes: 0 ok, 1 refused or the job failed, 2 usage,
     4 no daemon answers, 5 timed out waiting.
     """
+    if context.invoked_subcommand == "keygen":  # needs no daemon, and tcp has no keys yet
+        return
     where = finding.endpoint(socket)
     client = Client(where, curve=finding.keys(keys, where))
     context.obj = Session(client)

@@ -18,6 +18,7 @@ from sttd import __version__
 from sttd.config import ConfigError, Settings, changes, load
 from sttd.core import events as on
 from sttd.log import Log
+from sttd.supervisor import keys
 from sttd.supervisor.access import Access
 from sttd.supervisor.arrivals import Arrivals
 from sttd.supervisor.control import Control
@@ -35,7 +36,7 @@ from sttd.supervisor.notify import Notify
 from sttd.supervisor.outbox import Outbox
 from sttd.supervisor.portions import arrival_settings, inbox_settings, policies
 from sttd.supervisor.process import boot_id, make_folders, prepare_process
-from sttd.supervisor.recovery import recover
+from sttd.supervisor.recovery import Recovered, recover
 from sttd.supervisor.settling import Settling
 from sttd.supervisor.spool import Spool
 from sttd.supervisor.telling import Telling
@@ -146,6 +147,10 @@ class Daemon:
             log=self.log,
             on_fatal=self.fail,
         )
+        self._take_in(settings, recovered)
+
+    def _take_in(self, settings: Settings, recovered: Recovered) -> None:
+        """The ways by which recordings come in, and what has to be told of the recovery."""
         telling = Telling(self.loop)
         self.arrivals = Arrivals(
             arrival_settings(settings),
@@ -184,6 +189,7 @@ class Daemon:
             access=Access(os.geteuid()),
             group=settings.control.group,
             max_message=settings.control.max_message,
+            curve=keys.load(settings.control),
             on_error=self._control_failed,
         )
         self.control.start()
