@@ -1,0 +1,196 @@
+"""Disks that fail, fill up, turn read-only or go away under the real daemon.
+
+What the environment does costs no job an attempt; sttd says what is wrong and goes on by itself
+once it is over. Only a disk that may have lost what it was given ends the daemon.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sttd.client import Client, SttdError
+from tests.support import faults
+from tests.support.faults import Machine, machine
+from tests.support.waiting import eventually
+from tests.support.wav import tone
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        r"^fsync inbox/",
+        r"^fsync spool/XX",
+        r"^renameat2 outbox",
+        r"^fsync outbox$",
+        r"^fsync done",
+    ],
+)
+def test_eio_ends_the_daemon_and_the_next_start_recovers(label: str) -> None:
+    with machine() as m:
+        story = faults.tell(m)
+        nth = 3 if label == r"^fsync outbox$" else 1
+        m.sttd.start(wait=False, env=m.environment(how="EIO", label=label, nth=nth))
+        assert m.sttd.process is not None
+        if story.submitted:
+            eventually(lambda: m.sttd.events("daemon.ready") or m.sttd.events("daemon.failed"))
+        assert m.sttd.process.wait(20) == 1
+        (failed,) = m.sttd.events("daemon.failed")
+        assert "check the disk" in failed["message"]
+        faults.recover(m, story)
+
+
+def reasons(m: Machine) -> list[str]:
+    """Why it is degraded, by its status."""
+    return [str(reason) for reason in m.sttd.status()["daemon"]["reasons"]]
+
+
+def degraded(m: Machine) -> Callable[[], bool]:
+    def look() -> bool:
+        with Client(m.sttd.endpoint) as client:
+            return bool(client.status().daemon.reasons)
+
+    return look
+
+
+def healthy(m: Machine) -> bool:
+    return not degraded(m)()
+
+
+def fill(folder: Path, *, leave: int = 0) -> Path:
+    """A file that takes all room on the disk of `folder` but `leave` bytes."""
+    path = folder / "filling"
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize if leave else 1 << 40
+    with path.open("ab") as file:
+        block = b"\0" * (1 << 16)
+        left = free - leave
+        try:
+            while left > 0:
+                left -= file.write(block[: max(0, min(len(block), left))])
+                file.flush()
+        except OSError:
+            pass
+    return path
+
+
+
+def test_a_full_disk_costs_no_attempt_and_is_overcome_when_there_is_room(tmp_path: Path) -> None:
+    wav = tone(tmp_path / "talk.wav", 0.5)
+    with machine(disk="96M", retry={"max_attempts": 1}) as m:
+        sttd = m.sttd
+        sttd.start()
+        sttd.drop("slow.wav", wav, {"options": {"sleep_s": 1.0}})
+        sttd.drop("unlucky.wav", wav, {"options": {"sleep_s": 0.5, "raise": "invalid"}})
+        sttd.until("job.started")
+        waiting = [sttd.drop(f"w{n}.wav", wav) for n in range(3)]
+        sttd.until("job.accepted", 5)
+        filling = fill(sttd.state)
+        late = sttd.state / "inbox" / "late.wav"
+        late.touch()
+        # the ledger's ballast makes room at first; that is taken, too
+        eventually(
+            lambda: bool(fill(sttd.state)) and degraded(m)(), "it says that something is wrong"
+        )
+        with Client(sttd.endpoint) as client, pytest.raises(SttdError):
+            client.submit(wav.read_bytes() * 50, name="too-much.wav")
+        filling.unlink()
+        late.write_bytes(wav.read_bytes())
+        for path in (*waiting, late, Path("slow.wav")):
+            assert sttd.transcript(path.stem), path
+        sttd.until("job.failed", source="unlucky.wav")
+        eventually(lambda: healthy(m), "it is healthy again")
+        eventually(lambda: sttd.leftovers() == [])
+        assert sttd.events("daemon.failed") == []
+        assert sttd.stop() == 0
+        codes = {e["code"] for e in sttd.events("job.failed")}
+        assert codes == {"invalid_audio"}
+
+
+def test_below_the_floor_nothing_is_claimed_and_nothing_is_lost(tmp_path: Path) -> None:
+    wav = tone(tmp_path / "talk.wav", 0.3)
+    with machine(disk="200M", limits={"min_free_disk": "40MiB"}) as m:
+        sttd = m.sttd
+        sttd.start()
+        filling = fill(sttd.state, leave=30 << 20)
+        sttd.drop("a.wav", wav)
+        trouble = sttd.until("inbox.trouble")
+        assert "min_free_disk" in trouble["message"]
+        assert degraded(m)()
+        with Client(sttd.endpoint) as client, pytest.raises(SttdError, match="min_free_disk"):
+            client.submit(wav.read_bytes(), name="b.wav")
+        assert faults.rows(m) == []
+        assert (sttd.state / "inbox" / "a.wav").exists()
+        filling.unlink()
+        assert sttd.transcript("a")["attempts"] == 1
+        eventually(lambda: healthy(m), "it is healthy again")
+
+
+def test_an_inbox_that_is_renamed_away_is_missed_and_taken_up_again(tmp_path: Path) -> None:
+    wav = tone(tmp_path / "talk.wav", 0.3)
+    with machine() as m:
+        sttd = m.sttd
+        sttd.start()
+        inbox, away = sttd.state / "inbox", sttd.state / "away"
+        inbox.rename(away)
+        eventually(degraded(m), "it says that the inbox is gone")
+        assert "inbox" in sttd.until("inbox.trouble")["message"]
+        (away / "kept.wav").write_bytes(wav.read_bytes())
+        away.rename(inbox)
+        assert sttd.transcript("kept")
+        eventually(lambda: healthy(m), "it is healthy again")
+        # replaced by another folder: the bell must hang on the new one
+        inbox.rename(away)
+        inbox.mkdir()
+        sttd.drop("other.wav", wav)
+        assert sttd.transcript("other")
+        assert sttd.stop() == 0
+
+
+def test_a_state_directory_that_is_unmounted_and_mounted_again_is_survived(tmp_path: Path) -> None:
+    wav = tone(tmp_path / "talk.wav", 0.3)
+    with machine(disk="256M") as m:
+        sttd = m.sttd
+        sttd.start()
+        subprocess.run(["umount", "-l", str(sttd.state)], check=True)
+        eventually(degraded(m), "it says that the inbox is gone")
+        m.disks[0].attach()
+        sttd.drop("back.wav", wav)
+        assert sttd.transcript("back")
+        eventually(lambda: healthy(m), "it is healthy again")
+        assert sttd.stop() == 0
+
+
+def test_an_outbox_that_turns_read_only_costs_no_attempt(tmp_path: Path) -> None:
+    faults.require_mounts()
+    wav = tone(tmp_path / "talk.wav", 0.3)
+    with machine() as m:
+        sttd = m.sttd
+        place = sttd.state / "outbox"
+        disk = faults.Disk(sttd.home / "outbox-disk", place, "16M")
+        try:
+            sttd.start()
+            sttd.drop("a.wav", wav)
+            assert sttd.transcript("a")
+            eventually(lambda: sttd.leftovers() == [])
+            subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+            sttd.drop("b.wav", wav)
+            held = sttd.until("job.deferred", source="b.wav")
+            assert "ead-only" in held["message"]
+            subprocess.run(["mount", "-o", "remount,rw", str(place)], check=True)
+            row = next(r for r in faults.rows(m) if r["name"] == b"b.wav")
+            assert row["state"] == "deferred"
+            assert sttd.transcript("b", 60)
+            failures: Any = [e for e in sttd.events("job.failed")]
+            assert failures == []
+            assert sttd.stop() == 0
+        finally:
+            sttd.clean_up()
+            disk.throw_away()
+
+
