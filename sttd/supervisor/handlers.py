@@ -18,6 +18,7 @@ from sttd import __version__
 from sttd.core import events as on
 from sttd.core.jobs import FINAL, JobState
 from sttd.core.supervision import Mode
+from sttd.events import EVENTS
 from sttd.log import Record
 from sttd.supervisor import views as shape
 from sttd.supervisor.access import Peer
@@ -185,7 +186,7 @@ class Handlers:
 
     async def _events(self, request: ask.Events, _peer: Peer) -> answer.Reply:
         rows: list[EventRow] = []
-        for name in request.events or (None,):
+        for name in _names(request.events):
             rows += await self._ledger.events(
                 _nanoseconds(request.since), request.limit, name, request.job, request.worker
             )
@@ -342,6 +343,12 @@ class Handlers:
             await self._bell.wait(self._bell.ticket(), min(left, POLL_S))
 
 
-def _nanoseconds(instant: str | None) -> int:
-    """UTC as 2026-01-31T12:00:00.000Z to nanoseconds since 1970; the beginning for None."""
-    return int(dt.datetime.fromisoformat(instant).timestamp() * 1e9) if instant else 0
+def _names(wanted: tuple[str, ...]) -> list[str | None]:
+    """Whole names from names and families ("job"); [None] for all."""
+    names = [n for n in EVENTS for w in wanted if n == w or n.startswith(f"{w}.")]
+    return [*names] if wanted else [None]
+
+
+def _nanoseconds(instant: str | None) -> int | None:
+    """UTC as 2026-01-31T12:00:00.000Z to nanoseconds since 1970."""
+    return int(dt.datetime.fromisoformat(instant).timestamp() * 1e9) if instant else None

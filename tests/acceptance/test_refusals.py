@@ -15,14 +15,14 @@ from tests.support.wav import tone
 EX_CONFIG, EX_HELD = 2, 3
 
 
-def run(sttd: Daemon, *args: str) -> subprocess.CompletedProcess[str]:
+def run(sttd: Daemon, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [PYTHON, "-m", "sttd", *args, "-c", str(sttd.config)],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
     )
 
 
@@ -151,11 +151,12 @@ def test_an_undecodable_recording_fails_at_once_with_its_reason(tmp_path: Path) 
 def test_run_once_prints_transcripts_and_leaves_nothing_behind(tmp_path: Path) -> None:
     wav = tone(tmp_path / "a.wav", 0.3)
     with daemon() as sttd:
-        before = set(Path("/tmp").glob("sttd-*"))
+        inside = sttd.home / "tmp"
+        inside.mkdir()
         for more in ([], ["--in-process"]):
-            done = run(sttd, "run-once", *more, str(wav))
+            done = run(sttd, "run-once", *more, str(wav), TMPDIR=str(inside))
             assert done.returncode == 0, done.stderr
             assert len(done.stdout.split()) > 2
         assert not sttd.state.exists()
-        assert set(Path("/tmp").glob("sttd-*")) - before == set()
+        assert list(inside.iterdir()) == []
         assert run(sttd, "run-once", str(tmp_path / "nothing.wav")).returncode == EX_CONFIG
