@@ -31,6 +31,9 @@ from sttd.wire.messages import (
 DECODER = msgspec.msgpack.Decoder(FromTemplate)
 LINE = 2000  # bytes of one line of output that are kept
 CHUNK = 1 << 14
+# For an answer to a request to fork, which takes milliseconds: a template that was stopped or
+# hangs would otherwise leave its workers starting for ever.
+ANSWER_S = 10.0
 
 
 class TemplateListener(Protocol):
@@ -65,6 +68,8 @@ class Template:
         self.ready: TemplateReady | None = None
         self._listener = listener
         self._broken = ""
+        self._silent = False
+        self._asked: dict[str, asyncio.TimerHandle] = {}  # by worker, until it answers
         ours, theirs = socket.socketpair()
         self._process = self._start(theirs, on_output, environment)
         theirs.close()
@@ -97,6 +102,9 @@ class Template:
     def fork(self, worker: str, generation: int, fds: Sequence[int]) -> None:
         """Ask for a child with these descriptors; raises OSError when nobody is there."""
         self._link.send(Fork(worker, generation), fds)
+        loop = asyncio.get_running_loop()
+        self._answered(worker)
+        self._asked[worker] = loop.call_later(ANSWER_S, self._give_up)
 
     def stop(self) -> None:
         """Let it finish what it was asked for and go; children live on."""
@@ -106,6 +114,16 @@ class Template:
         """End it now."""
         self._child.send_signal(signal.SIGKILL)
 
+    def _answered(self, worker: str) -> None:
+        asked = self._asked.pop(worker, None)
+        if asked is not None:
+            asked.cancel()
+
+    def _give_up(self) -> None:
+        """It does not answer: end it, so that another is started and its workers with it."""
+        self._silent = True
+        self.kill()
+
     def _heard(self, news: FromTemplate) -> None:
         match news:
             case TemplateReady():
@@ -114,15 +132,21 @@ class Template:
             case TemplateBroken(message):
                 self._broken = message
             case Forked():
+                self._answered(news.worker)
                 self._listener.forked(self, news)
             case ForkFailed():
+                self._answered(news.worker)
                 self._listener.fork_failed(self, news)
 
     def _exited(self, code: int | None, number: int | None) -> None:
+        for asked in self._asked.values():
+            asked.cancel()
         self._process.returncode = code if code is not None else -(number or 0)
         self._link.drain()
         self._link.close()
         how = f"died by signal {number}" if number else f"exited with code {code}"
+        if self._silent:
+            how = f"did not answer for {ANSWER_S:g} s and was killed"
         message = self._broken or f"the template {how}"
         self._listener.template_gone(self, message, broken=bool(self._broken))
 

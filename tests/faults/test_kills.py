@@ -120,8 +120,11 @@ def rampage(tmp_path: Path, *, kills: int, files: int, seed: int) -> None:
                 continue
             victim = chance.choice(family_now)
             before = len(sttd.events("worker.spawned", "template.started", "job.started"))
+            number = chance.choice(SIGNALS)
             try:
-                victim.send_signal(chance.choice(SIGNALS))
+                if number == signal.SIGSTOP and victim.name().endswith("-t"):
+                    number = signal.SIGKILL  # a stopped template costs ten seconds: tried below
+                victim.send_signal(number)
             except psutil.NoSuchProcess:
                 continue
             if turn % 3 == 0:  # else the next one comes at once
@@ -176,6 +179,22 @@ def check(state: Path, files: int, sound: bytes) -> None:
 
 def test_forty_random_kills_under_load_lose_and_double_nothing(tmp_path: Path) -> None:
     rampage(tmp_path, kills=40, files=60, seed=20261121)
+
+
+@pytest.mark.parametrize("name", ["sttd-engine-t", "sttd-decode-t"])
+def test_a_template_that_was_stopped_is_replaced(tmp_path: Path, name: str) -> None:
+    source = tone(tmp_path / "talk.wav", 0.3)
+    with daemon(pool={"workers": 1, "standby": 0}) as sttd:
+        sttd.start()
+        sttd.until("worker.ready")
+        by_name = {process.name(): process for process in family(sttd.pid)}
+        by_name[name].suspend()
+        sttd.ctl("recycle")
+        gone = sttd.until("template.exited")
+        assert "did not answer" in gone["message"]
+        sttd.drop("a.wav", source)
+        assert sttd.transcript("a")
+        assert sttd.stop() == 0
 
 
 @pytest.mark.sweep
