@@ -21,6 +21,7 @@ import zmq
 
 from sttd.supervisor.access import Access, Peer, parse_peer
 from sttd.supervisor.curve import Curve
+from sttd.supervisor.door import Door
 from sttd.supervisor.listener import ControlError, UnixListener
 from sttd.wire import replies, requests
 from sttd.wire.codes import Code
@@ -77,8 +78,12 @@ class Control:
         max_message: int = MAX_MESSAGE,
         curve: Curve | None = None,
         on_error: OnError = lambda _verb, _error: None,
+        on_trouble: Callable[[str], object] = lambda _line: None,
     ) -> None:
-        """Nothing happens before `start`; `on_error` hears of every `internal` answer."""
+        """Nothing happens before `start`.
+
+        `on_error` hears of every `internal` answer, `on_trouble` when clients are shut out.
+        """
         self._endpoint = endpoint
         self._events_endpoint = events_endpoint
         self._handler = handler
@@ -88,6 +93,7 @@ class Control:
         self._max_message = max_message
         self._curve = curve
         self._on_error = on_error
+        self._on_trouble = on_trouble
         self._context = zmq.Context()
         self._listeners: list[UnixListener] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -113,6 +119,7 @@ class Control:
         except BaseException:
             self._destroy()
             raise
+        self._door = Door((self._router, self._pub), self._listeners, self._crowded)
         self._loop.add_reader(self._router.fileno(), self._read)
         self._loop.call_soon(self._read)
 
@@ -131,7 +138,13 @@ class Control:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._door.stop()
         self._destroy()
+
+    def _crowded(self, line: str) -> None:
+        """From the door's thread: too many clients, or no longer."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._on_trouble, line)
 
     def _destroy(self) -> None:
         if self._authenticator is not None:

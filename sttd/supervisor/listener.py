@@ -14,6 +14,8 @@ import socket
 import stat
 from pathlib import Path
 
+from sttd.supervisor.beneath import rename_noreplace
+
 BACKLOG = 128
 FOLDER_MODE = 0o750
 SOCKET_MODE = 0o660
@@ -45,13 +47,33 @@ class UnixListener:
             raise ControlError(f"cannot listen at {path}: {error.strerror or error}") from error
         made = self.path.stat()
         self._inode = (made.st_dev, made.st_ino)
+        self._hidden: Path | None = None
 
     def unlink(self) -> None:
         """Remove the socket from its folder, unless another took its place meanwhile."""
+        self.reopen()
         with contextlib.suppress(OSError):
             there = self.path.stat()
             if (there.st_dev, there.st_ino) == self._inode:
                 self.path.unlink()
+
+    def shut(self) -> None:
+        """Take the socket's name away and all rights to it: nobody can connect any more."""
+        hidden = self.path.with_name(f".{os.urandom(8).hex()}.sock")
+        with contextlib.suppress(OSError):
+            there = self.path.stat()
+            if (there.st_dev, there.st_ino) == self._inode:
+                self.path.chmod(0)
+                self.path.rename(hidden)
+                self._hidden = hidden
+
+    def reopen(self) -> None:
+        """Give the name back after `shut`, unless another took it meanwhile."""
+        if self._hidden is not None:
+            with contextlib.suppress(OSError):
+                self._hidden.chmod(SOCKET_MODE)
+                rename_noreplace(str(self._hidden), str(self.path))
+            self._hidden = None
 
     def _gid(self, group: str) -> int | None:
         if not group:

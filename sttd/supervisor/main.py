@@ -33,6 +33,7 @@ from sttd.supervisor.listener import ControlError
 from sttd.supervisor.lock import HeldError, Lock
 from sttd.supervisor.loop import Loop
 from sttd.supervisor.notify import Notify
+from sttd.supervisor.notifying import Notifications
 from sttd.supervisor.outbox import Outbox
 from sttd.supervisor.portions import arrival_settings, inbox_settings, policies
 from sttd.supervisor.process import boot_id, make_folders, prepare_process
@@ -127,6 +128,7 @@ class Daemon:
         self.ledger.start(self.fail)
         self._made.push_async_callback(self._close_ledger)
         self.log.listen(keeper(self.ledger))
+        self.notifications = await self._made.enter_async_context(Notifications(settings, self.log))
         self.inbox = Inbox(inbox_settings(settings), self.spool, syncer=self._syncer)
         self.settling = Settling(settings, self.ledger, self.outbox, self.spool)
         recovered = await recover(
@@ -191,6 +193,7 @@ class Daemon:
             max_message=settings.control.max_message,
             curve=keys.load(settings.control),
             on_error=self._control_failed,
+            on_trouble=lambda line: self.log.event("control.trouble", message=line),
         )
         self.control.start()
         self._made.push_async_callback(self.control.close)
@@ -285,6 +288,7 @@ class Daemon:
         )
         self.settings = new
         self.log.configure(new.log.format, new.log.level)
+        self.notifications.configure(new)
         self.inbox.settings = inbox_settings(new)
         self.arrivals.configure(arrival_settings(new))
         self.uploads.max_bytes = new.limits.max_file_size
