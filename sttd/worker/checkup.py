@@ -9,6 +9,7 @@ import importlib
 import sys
 import tempfile
 import wave
+from collections.abc import Sequence
 from pathlib import Path
 
 from sttd.config import Settings
@@ -48,10 +49,11 @@ def _own_check(module: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 (an
         return None
 
 
-def _tell(findings: list[str]) -> int:
+def _tell(findings: Sequence[object]) -> int:
+    """Print each; a finding may say of itself that it is good (`ok`)."""
     for finding in findings:
         sys.stdout.write(f"{finding}\n")
-    return 1 if findings else 0
+    return 0 if all(getattr(finding, "ok", False) for finding in findings) else 1
 
 
 def _silence(folder: Path) -> Path:

@@ -53,6 +53,14 @@ def test_a_service_that_transcribes_is_all_right(service: Running) -> None:
     assert findings[-1].ok
 
 
+def test_a_finding_reads_as_a_line_with_its_remedy_beneath() -> None:
+    good = Finding(ok=True, step="name", message="known")
+    bad = Finding(ok=False, step="tls", message="not trusted", remedy="install it")
+
+    assert str(good) == "ok    name: known"
+    assert str(bad) == "WRONG tls: not trusted\n    install it"
+
+
 def test_a_configuration_that_is_wrong_is_said_first() -> None:
     (finding,) = check({"regoin": "westeurope"})
 

@@ -30,6 +30,10 @@ class Finding:
     message: str
     remedy: str = ""
 
+    def __str__(self) -> str:
+        remedy = f"\n    {self.remedy}" if self.remedy else ""
+        return f"{'ok   ' if self.ok else 'WRONG'} {self.step}: {self.message}{remedy}"
+
 
 class StepFailedError(Exception):
     """Nothing after this step can be right."""
