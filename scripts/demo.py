@@ -35,6 +35,7 @@ SHIPPED = ROOT / "tests" / "recordings"
 REAL = ROOT.parent / "shared" / "audio"  # real speech, where somebody has put some
 KINDS = {".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".mp4", ".webm", ".aac", ".amr", ".wma"}
 AT_LEAST = 8  # recordings: two workers of three jobs each, and some more
+SHORT = 500_000  # bytes; longer ones would be waited for
 DEADLINE_S = 600.0
 LEAVING_S = 20.0
 
@@ -168,11 +169,12 @@ class Demo:
 
 
 def choose(given: Sequence[Path]) -> list[Path]:
-    """The recordings: those given, made up to eight; else the shipped and the real ones."""
+    """The recordings: those given, made up to eight; else shipped and real ones."""
     missing = [str(path) for path in given if not path.is_file()]
     if missing:
         raise DemoError(f"no such file: {', '.join(missing)}")
-    chosen = list(given) or recordings(REAL) + recordings(SHIPPED)
+    real = [path for path in recordings(REAL) if path.stat().st_size <= SHORT]
+    chosen = list(given) or real + recordings(SHIPPED)
     if len(chosen) < AT_LEAST:
         chosen += recordings(SHIPPED)
     if not chosen:
