@@ -90,18 +90,26 @@ def test_a_full_disk_costs_no_attempt_and_is_overcome_when_there_is_room(tmp_pat
         sttd.until("job.started")
         waiting = [sttd.drop(f"w{n}.wav", wav) for n in range(3)]
         sttd.until("job.accepted", 5)
+        inbox = sttd.state / "inbox"
+        parts = [inbox / f"late{n}.part" for n in range(40)]
+        for part in parts:
+            part.write_bytes(wav.read_bytes())
         filling = fill(sttd.state)
-        late = sttd.state / "inbox" / "late.wav"
-        late.touch()
-        # the ledger's ballast makes room at first; that is taken, too
-        eventually(
-            lambda: bool(fill(sttd.state)) and degraded(m)(), "it says that something is wrong"
-        )
+        late: list[Path] = []
+
+        def is_degraded() -> bool:
+            # the ledger's ballast makes room at first; that is taken, too
+            fill(sttd.state)
+            if parts:
+                part = parts.pop()
+                late.append(part.rename(part.with_suffix(".wav")))
+            return degraded(m)()
+
+        eventually(is_degraded, "it says that something is wrong")
         with Client(sttd.endpoint) as client, pytest.raises(SttdError):
             client.submit(wav.read_bytes() * 50, name="too-much.wav")
         filling.unlink()
-        late.write_bytes(wav.read_bytes())
-        for path in (*waiting, late, Path("slow.wav")):
+        for path in (*waiting, *late, Path("slow.wav")):
             assert sttd.transcript(path.stem), path
         sttd.until("job.failed", source="unlucky.wav")
         eventually(lambda: healthy(m), "it is healthy again")
