@@ -205,11 +205,11 @@ def test_a_steady_leak_never_runs_ahead_of_its_rate(tmp_path: Path) -> None:
 
 def test_a_leak_may_begin_later(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
-    growth(leak_mb_per_s=400, leak_until_mb=40, leak_after_s=0.2, trace=str(trace))
+    growth(leak_mb_per_s=400, leak_until_mb=40, leak_after_s=1, trace=str(trace))
     lines = traced(trace)
     began, first = lines[0]
     leaking = next(at for at, rss in lines if rss > first + MB)
-    assert leaking - began >= 0.19e9
+    assert leaking - began >= 0.5e9  # the trace begins a little after the clock of the leak
 
 
 def test_a_spike_is_given_back() -> None:

@@ -1,7 +1,7 @@
 """What a drill adds to a process's memory, measured in an interpreter of its own.
 
-Not in a forked child: where the kernel backs memory with huge pages, a child loses two megabytes
-of RSS whenever it first writes to one that it shares with its parent.
+Not in a forked child of pytest: what that has inherited is given back as it goes, and blurs the
+figures by megabytes.
 """
 
 from __future__ import annotations

@@ -150,9 +150,13 @@ class _Exercise:
     def _wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
+            self._tick()
             time.sleep(min(left, misdeeds.TICK_S) if self._ticks else left)
-            for tick in self._ticks:
-                tick()
+        self._tick()  # what came due during the last sleep
+
+    def _tick(self) -> None:
+        for tick in self._ticks:
+            tick()
 
     def _misbehave_at_once(self) -> None:
         settings = self._settings
