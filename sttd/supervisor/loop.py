@@ -38,7 +38,7 @@ from sttd.supervisor.settling import Settling
 from sttd.supervisor.spool import Spool
 from sttd.wire import messages as say
 
-TICK_S = 0.1
+TICK_S = 0.25
 ROOM_EVERY_S = 1.0
 PROGRESS_EVERY_S = 1.0
 LAST_DEEDS_S = 10.0  # for deeds that a full disk holds up, when all else is over

@@ -15,7 +15,7 @@ from sttd.core.events import Sampled
 from sttd.core.recycling import RecyclePolicy, Vitals, next_sample_s
 from sttd.supervisor.vitals import GoneError, Probe
 
-FULL_EVERY_S = 0.2  # threads, descriptors and the peak; RSS alone in between
+FULL_EVERY_S = 1.0  # threads, descriptors and the peak, and after every job; RSS alone in between
 LATEST = 64  # samples kept of each worker, as evidence
 GROWTH_OVER_S = 0.004  # shorter spans tell nothing of growth
 
