@@ -34,6 +34,7 @@ CHUNK = 1 << 14
 # For an answer to a request to fork, which takes milliseconds: a template that was stopped or
 # hangs would otherwise leave its workers starting for ever.
 ANSWER_S = 10.0
+LOAD_S = 900.0  # for the engine's model; a template that has not loaded it by then never will
 
 
 class TemplateListener(Protocol):
@@ -68,13 +69,14 @@ class Template:
         self.ready: TemplateReady | None = None
         self._listener = listener
         self._broken = ""
-        self._silent = False
+        self._silent = 0.0  # seconds for which it did not answer, once it is given up
         self._asked: dict[str, asyncio.TimerHandle] = {}  # by worker, until it answers
         ours, theirs = socket.socketpair()
         self._process = self._start(theirs, on_output, environment)
         theirs.close()
         self._child = Child(self._process.pid, self._exited)
         self._link = Link(ours, DECODER, self._heard, lambda _why: None)
+        self._expect("", LOAD_S)
         self._link.send(order)
 
     def _start(
@@ -102,9 +104,12 @@ class Template:
     def fork(self, worker: str, generation: int, fds: Sequence[int]) -> None:
         """Ask for a child with these descriptors; raises OSError when nobody is there."""
         self._link.send(Fork(worker, generation), fds)
-        loop = asyncio.get_running_loop()
+        self._expect(worker, ANSWER_S)
+
+    def _expect(self, worker: str, seconds: float) -> None:
         self._answered(worker)
-        self._asked[worker] = loop.call_later(ANSWER_S, self._give_up)
+        loop = asyncio.get_running_loop()
+        self._asked[worker] = loop.call_later(seconds, self._give_up, seconds)
 
     def stop(self) -> None:
         """Let it finish what it was asked for and go; children live on."""
@@ -119,14 +124,15 @@ class Template:
         if asked is not None:
             asked.cancel()
 
-    def _give_up(self) -> None:
+    def _give_up(self, seconds: float) -> None:
         """It does not answer: end it, so that another is started and its workers with it."""
-        self._silent = True
+        self._silent = seconds
         self.kill()
 
     def _heard(self, news: FromTemplate) -> None:
         match news:
             case TemplateReady():
+                self._answered("")
                 self.ready = news
                 self._listener.template_ready(self, news)
             case TemplateBroken(message):
@@ -146,7 +152,7 @@ class Template:
         self._link.close()
         how = f"died by signal {number}" if number else f"exited with code {code}"
         if self._silent:
-            how = f"did not answer for {ANSWER_S:g} s and was killed"
+            how = f"did not answer for {self._silent:g} s and was killed"
         message = self._broken or f"the template {how}"
         self._listener.template_gone(self, message, broken=bool(self._broken))
 

@@ -122,7 +122,7 @@ def rampage(tmp_path: Path, *, kills: int, files: int, seed: int) -> None:
             before = len(sttd.events("worker.spawned", "template.started", "job.started"))
             number = chance.choice(SIGNALS)
             try:
-                if number == signal.SIGSTOP and victim.name().endswith("-t"):
+                if number == signal.SIGSTOP and victim.name().endswith(("-t", "python", "python3")):
                     number = signal.SIGKILL  # a stopped template costs ten seconds: tried below
                 victim.send_signal(number)
             except psutil.NoSuchProcess:
