@@ -180,6 +180,12 @@ EVENTS: dict[str, Event] = {
     "upkeep.trouble": _event(
         "warning", "message", "the daemon's own upkeep cannot be done; tried again"
     ),
+    "notify.failed": _event(
+        "warning", "job message", "a command or an address of [notify] was given up"
+    ),
+    "notify.dropped": _event(
+        "warning", "message", "notifications come faster than they go; some are left out"
+    ),
     "library.message": _event(
         "warning", "logger message trace", "a library, or asyncio, used Python's own logging"
     ),

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-_SECRETIVE = re.compile(r"key|secret|token|password|passwd|credential|proxy", re.IGNORECASE)
+_SECRETIVE = re.compile(r"key|secret|token|password|passwd|credential|proxy|^url$", re.IGNORECASE)
 _LONGEST = 60  # characters of a value that are shown
 
 

@@ -15,7 +15,9 @@ from typing import Any
 import msgspec
 
 from sttd.config.conversion import ValueProblem
+from sttd.config.problems import did_you_mean, nearest
 from sttd.config.sections import Settings
+from sttd.events import EVENTS
 
 # sockaddr_un.sun_path has 108 bytes, one of them the final NUL: unix(7).
 LONGEST_IPC_PATH = 107
@@ -28,6 +30,7 @@ _SECRET_ITSELF = re.compile(r"[0-9A-Fa-f]{32}|[A-Za-z0-9]{84}|[A-Za-z0-9]{40}")
 _ENGINE = re.compile(r"[A-Za-z0-9][\w.-]*|[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 _EXTENSION = re.compile(r"[^\s./\\]{1,16}")
 _HOST = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_ADDRESS = re.compile(r"https?://[!-~]*[A-Za-z0-9\]][!-~]*", re.ASCII)
 _NOT_AUDIO = frozenset({"json", "part", "filepart", "partial", "tmp", "swp", "download"})
 _OURS = ("done", "failed", "ledger", "spool")
 
@@ -163,6 +166,33 @@ def _engine(value: str) -> str:
     return value
 
 
+def _command(value: tuple[str, ...]) -> tuple[str, ...]:
+    if value and not value[0].startswith("/"):
+        raise ValueProblem(
+            "must begin with the absolute path of a program",
+            'like ["/usr/local/bin/transcribed", "--quiet"]; no shell is involved',
+        )
+    if any("\0" in each for each in value):
+        raise ValueProblem("must have no NUL in it")
+    return value
+
+
+def _address(value: str) -> str:
+    if value and not _ADDRESS.fullmatch(value):
+        raise ValueProblem("must be an address of http or https", 'like "https://example.com/hook"')
+    return value
+
+
+def _known_events(value: tuple[str, ...]) -> tuple[str, ...]:
+    for each in value:
+        if each.startswith("notify."):
+            raise ValueProblem(f'"{each}" is about notifications themselves', "leave it out")
+        if each not in EVENTS:
+            remedy = did_you_mean(nearest(each, EVENTS)) or "docs/events.md has them all"
+            raise ValueProblem(f'there is no event "{each}"', remedy)
+    return tuple(dict.fromkeys(value))
+
+
 SINGLE: dict[str, Callable[[Any], Any]] = {
     "state_dir": _state_dir,
     "inbox.path": _folder_beneath,
@@ -184,6 +214,10 @@ SINGLE: dict[str, Callable[[Any], Any]] = {
     "engine.name": _engine,
     "engine.azure.key": _credential,
     "metrics.listen": _listen,
+    "notify.exec": _command,
+    "notify.url": _address,
+    "notify.events": _known_events,
+    "notify.timeout": _more_than_zero,
 }
 
 

@@ -145,6 +145,17 @@ class Metrics(Section, frozen=True, kw_only=True):
     listen: str = ""
 
 
+class Notify(Section, frozen=True, kw_only=True):
+    """The `[notify]` section: whom to tell of events; with neither `exec` nor `url`, nobody."""
+
+    exec: tuple[str, ...] = ()
+    url: str = ""
+    events: tuple[str, ...] = ("job.succeeded", "job.failed")
+    timeout: Seconds = 30.0
+    retries: Count = 3
+    concurrency: Positive = 2
+
+
 class Settings(Section, frozen=True, kw_only=True):
     """The whole configuration, checked. Folders are properties, resolved against `state_dir`.
 
@@ -165,6 +176,7 @@ class Settings(Section, frozen=True, kw_only=True):
     engine: Engine = Engine()
     log: LogSection = LogSection()
     metrics: Metrics = Metrics()
+    notify: Notify = Notify()
     origins: Mapping[str, str] = {}
     warnings: tuple[Problem, ...] = ()
 
