@@ -1,4 +1,4 @@
-"""CPU of an idle supervisor, as a share of one core: `python -m benchmarks.idle [WORKERS] [SECONDS]`.
+"""CPU of an idle supervisor in a share of a core: `python -m benchmarks.idle [WORKERS] [S]`.
 
 Prints one JSON object. The daemon is real, the engine is `drill`, nothing is submitted.
 """

@@ -14,8 +14,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from sttd.config import Settings
 from sttd.core import commands as do
 from sttd.core import events as on
@@ -26,7 +24,6 @@ from sttd.engines.helpers import HELPERS
 from sttd.log import Log
 from sttd.supervisor import translate
 from sttd.supervisor.deeds import Deeds
-from sttd.supervisor.examine import Evidence, Thread
 from sttd.supervisor.helper import HelperProcess
 from sttd.supervisor.history import History
 from sttd.supervisor.inspections import Inspections
@@ -36,14 +33,13 @@ from sttd.supervisor.pool import Pool
 from sttd.supervisor.sampling import Sampling
 from sttd.supervisor.settling import Settling
 from sttd.supervisor.spool import Spool
+from sttd.supervisor.witness import Witness
 from sttd.wire import messages as say
 
 TICK_S = 0.25
 ROOM_EVERY_S = 1.0
 PROGRESS_EVERY_S = 1.0
 LAST_DEEDS_S = 10.0  # for deeds that a full disk holds up, when all else is over
-# Ends of a worker about which its job's *.error.json tells more than the reason.
-TELLING = frozenset({"stalled", "job_timeout", "rss_ceiling", "crashed"})
 
 
 class Loop:
@@ -84,6 +80,7 @@ class Loop:
         self._helper: HelperProcess | None = None
         self.pool = Pool(self._engine_order, self)
         self.sampling = Sampling(self._sampled, policies.recycle)
+        self._witness = Witness(self.core, self.pool, self.sampling, spool)
         self.history = History()
         self.inspections = Inspections(self.pool.send)
 
@@ -168,10 +165,10 @@ class Loop:
             case do.Leave(worker):
                 self.pool.terminate(worker)
             case do.Kill(worker, reason):
-                self._testify(worker, reason)
+                self._witness.testify(worker, reason)
                 self.pool.kill(worker)
             case do.Examine(worker, reason):
-                self._later(self._examine(worker, reason))
+                self._later(self._witness.examine(worker, reason))
             case do.Bury():
                 self._later(self._ledger.record_life(translate.life(command)))
             case do.Claim(limit):
@@ -208,29 +205,6 @@ class Loop:
         if self._helper is not None:
             await self._helper.renew(self.settings.engine.options_for(name))
         self.pool.start_templates(epoch, renew=renew)
-
-    def _testify(
-        self, worker: str, reason: str, stacks: str = "", threads: tuple[Thread, ...] = ()
-    ) -> None:
-        """Keep what is known of a worker that is ended while it has a job."""
-        known = self.core.staff.workers.get(worker)
-        if known is None or known.run is None or reason not in TELLING:
-            return
-        job = known.run.job
-        evidence = Evidence(
-            worker=worker,
-            attempt=job.attempt,
-            reason=reason,
-            samples=self.sampling.latest(worker),
-            stacks=stacks,
-            threads=threads,
-        )
-        self._spool.testify(job.id, msgspec.json.encode(evidence))
-
-    async def _examine(self, worker: str, reason: str) -> None:
-        stacks, threads = await self.pool.examine(worker)
-        self._testify(worker, reason, stacks, threads)
-        self.pool.kill(worker)
 
     async def _claim(self, limit: int) -> None:
         try:
@@ -322,7 +296,7 @@ class Loop:
         """It is gone and reaped."""
         known = self.core.staff.workers.get(worker)
         if known is not None and known.ending is None:
-            self._testify(worker, "crashed")
+            self._witness.testify(worker, "crashed")
         self.sampling.remove(worker)
         self.inspections.gone(worker)
         if known is not None:

@@ -177,15 +177,16 @@ def test_a_given_token_that_has_expired_is_no_token(
 def test_a_token_is_renewed_in_a_long_session_and_used_at_the_next_connection(
     service: Running, identity: Identity
 ) -> None:
-    identity.life_s = 2.0  # renewed half-way through a life so short
-    service.service.plan = [Behaviour(drop_at_s=11.0), Behaviour()]
+    identity.life_s = 4.0  # renewed half-way through a life so short
+    service.service.plan = [Behaviour(drop_at_s=27.0), Behaviour()]
     engine = engine_for(service.host, hurry=False, **ENTRA)
 
-    segments = transcribe(engine, Recording(12.0))
+    segments = transcribe(engine, Recording(28.0))
 
-    assert whole(segments, 12.0)
+    assert whole(segments, 28.0)
     first, second = tokens_seen(service)
-    assert [first, second] == identity.tokens
+    assert first == identity.tokens[0]
+    assert second in identity.tokens[1:]
 
 
 def test_a_refused_token_is_replaced_once_and_the_recording_goes_on(
