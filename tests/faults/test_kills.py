@@ -50,7 +50,7 @@ def test_a_kill_before_every_operation_until_it_survives() -> None:
         with machine() as m:
             try:
                 struck = kill_and_recover(m, at=at)
-            except AssertionError as error:
+            except (AssertionError, ViolationError) as error:
                 raise AssertionError(f"kill {at}, before {m.struck()!r}: {error}") from error
         if not struck:
             break

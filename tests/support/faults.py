@@ -269,7 +269,7 @@ def rows(m: Machine) -> list[dict[str, Any]]:
 
 
 # -- what must hold -------------------------------------------------------------------------------
-class ViolationError(AssertionError):
+class ViolationError(Exception):
     """An invariant does not hold; the message begins with its number."""
 
 
