@@ -90,6 +90,18 @@ def check_engine(context: click.Context, config: str | None) -> None:
     sys.exit(check_up(_load(config or context.obj)))
 
 
+@main.command("check-sandbox")
+def check_sandbox() -> None:
+    """Say which walls this machine can put around the decoders; see docs/security.md."""
+    from sttd.worker import sandbox  # noqa: PLC0415
+
+    standing = sandbox.confine()  # this very process, which is about to end
+    click.echo("resource limits: active")
+    for name in ("landlock", "seccomp"):
+        click.echo(f"{name}: {'active' if name in standing else 'missing'}")
+    sys.exit(EX_FAILED if len(standing) < 2 else 0)
+
+
 @main.command("rebuild-ledger")
 @CONFIG
 @click.option("--force", is_flag=True, help="Replace a ledger that is whole, too.")

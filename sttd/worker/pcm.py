@@ -22,8 +22,15 @@ from types import TracebackType
 from typing import Self
 
 import av
+
+# PyAV imports these when it first meets such a stream: by then no file can be opened any more.
+import av.audio.codeccontext
 import av.error
 import av.logging
+import av.subtitles.codeccontext
+import av.subtitles.stream
+import av.video.codeccontext
+import av.video.stream
 import msgspec
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream

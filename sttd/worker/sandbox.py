@@ -1,8 +1,8 @@
 """The walls around a decoder: what it may use, and what it can no longer reach.
 
-Resource limits, no privileges, no core dump, no inherited environment. Called by the decoder
-itself before it sees the first foreign byte; every step only takes something away. Network and
-system calls are left to the service unit's sandbox. Knows nothing of audio.
+Resource limits, no privileges, no core dump, no inherited environment, and where the kernel has
+Landlock and seccomp: no file, no network, no other process. Called by the decoder itself before it
+sees the first foreign byte; every step only takes something away. Knows nothing of audio.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import resource
 import signal
 
 from sttd import linux
+from sttd.worker import walls
 
 HEADROOM = 512 << 20  # bytes of address space beyond what is mapped at the start
 SPARE_FDS = 16  # beyond the highest one open: a job needs five
@@ -19,10 +20,11 @@ CPU_BASE_S = 60.0  # CPU time granted to every job,
 CPU_SHARE = 0.25  # and for each second that the recording may last; decoding takes 0.002 to 0.01
 
 
-def confine() -> None:
-    """Put up the walls, for good. Import everything before: address space is counted from now.
+def confine() -> tuple[str, ...]:
+    """Put up the walls, for good. Import everything before: no file can be opened afterwards.
 
-    Raises OSError when the kernel refuses one; a decoder must not run without.
+    Returns which of the kernel's optional walls stand: "landlock", "seccomp". Raises OSError when
+    one of the others is refused; a decoder must not run without.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's business
     os.environ.clear()
@@ -32,7 +34,9 @@ def confine() -> None:
     _lower(resource.RLIMIT_NOFILE, _highest_fd() + 1 + SPARE_FDS)
     _lower(resource.RLIMIT_NPROC, 0)  # no thread, no child (root is exempt)
     _lower(resource.RLIMIT_AS, _mapped_bytes() + HEADROOM)
-    linux.not_dumpable()  # last: afterwards /proc/self belongs to root
+    linux.not_dumpable()  # from here on /proc/self belongs to root
+    optional = {"landlock": walls.landlock, "seccomp": walls.seccomp}
+    return tuple(name for name, put_up in optional.items() if put_up())
 
 
 def grant_cpu(max_duration_s: float) -> None:

@@ -16,10 +16,11 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 PRISONER = """
-import ctypes, json, os, resource, sys
+import ctypes, json, os, resource, socket, sys, threading, mmap
 from sttd.worker import sandbox
 writable = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
-sandbox.confine()
+readable = sys.argv[1]
+standing = sandbox.confine()
 libc = ctypes.CDLL(None)
 
 def attempt(action):
@@ -35,7 +36,37 @@ def open_all():
         taken.append(os.dup(0))
 
 taken = []
+def connect(family, address):
+    with socket.socket(family, socket.SOCK_STREAM) as line:
+        line.connect(address)
+
+def thread():
+    try:
+        threading.Thread(target=print).start()
+    except RuntimeError as error:
+        raise OSError(1, "thread") from error
+
+barred = {
+    "read a file": lambda: os.open(readable, os.O_RDONLY),
+    "make a file": lambda: os.open("/tmp/made", os.O_WRONLY | os.O_CREAT),
+    "delete a file": lambda: os.unlink(readable),
+    "rename a file": lambda: os.rename(readable, readable + "2"),
+    "list a folder": lambda: os.listdir("/"),
+    "connect": lambda: connect(socket.AF_INET, ("127.0.0.1", 9)),
+    "connect over unix": lambda: connect(socket.AF_UNIX, "/run/x"),
+    "send datagrams": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+    "talk to the kernel": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
+    "run a program": lambda: os.execv("/bin/true", ["true"]),
+    "fork": lambda: os._exit(0) if os.fork() == 0 else None,
+    "signal": lambda: os.kill(os.getppid(), 0),
+    "have executable memory": lambda: mmap.mmap(-1, 4096, prot=7),
+    "start a thread": thread,
+    "hold a file in memory": lambda: os.memfd_create("x"),
+}
+done = {name: attempt(action) for name, action in barred.items()}
 print(json.dumps({
+    "standing": standing,
+    "barred": done,
     "environment": dict(os.environ),
     "write": attempt(lambda: os.write(writable, b"x")),
     "allocate": attempt(lambda: bytearray(600 << 20)),
@@ -107,3 +138,46 @@ def test_no_process_can_be_started_but_by_root(found: dict[str, Any]) -> None:
 
 def test_a_job_that_uses_more_cpu_than_it_was_granted_ends_the_decoder() -> None:
     assert _run(SPINNER).returncode == -signal.SIGXCPU
+
+
+BARRED = [
+    "read a file",
+    "make a file",
+    "delete a file",
+    "rename a file",
+    "list a folder",
+    "connect",
+    "connect over unix",
+    "send datagrams",
+    "talk to the kernel",
+    "run a program",
+    "fork",
+    "signal",
+    "have executable memory",
+    "start a thread",
+    "hold a file in memory",
+]
+BY_LANDLOCK = {"read a file", "list a folder"}
+
+
+@pytest.mark.parametrize("deed", BARRED)
+def test_no_way_out_is_open(found: dict[str, Any], deed: str) -> None:
+    wall = "landlock" if deed in BY_LANDLOCK else "seccomp"
+    if wall not in found["standing"]:
+        pytest.skip(f"this kernel has no {wall}")
+    assert found["barred"][deed] in (errno.EPERM, errno.EACCES)
+
+
+def test_which_walls_stand_can_be_asked() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sttd", "check-sandbox"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    assert "resource limits: active" in done.stdout
+    assert "landlock: " in done.stdout
+    assert "seccomp: " in done.stdout
+    assert done.returncode == (1 if "missing" in done.stdout else 0)
