@@ -53,6 +53,45 @@ def check_config(context: click.Context, config: str | None) -> None:
     click.echo("the configuration is valid")
 
 
+@main.command("init")
+@click.option("--engine", help="azure, pocketsphinx, or a plug-in's name.")
+@click.option("--region", help="Azure: the resource's region (with --auth key).")
+@click.option("--endpoint", help="Azure: the resource's address (with --auth entra).")
+@click.option("--host", help="Azure: the address of a Speech container.")
+@click.option("--auth", type=click.Choice(["entra", "key", "none"]), help="Azure: how to sign in.")
+@click.option("--key", help="Azure: the NAME of the credential that holds the key.")
+@click.option("--state-dir", help="Where the inbox, the outbox and all else is.")
+@click.option("--yes", is_flag=True, help="Ask nothing; what is not given keeps its default.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("/etc/sttd/sttd.toml"),
+    show_default=True,
+    help="The file to write; one that is there is never replaced.",
+)
+def init(output: Path, *, yes: bool, **wishes: str | None) -> None:
+    """Write a first configuration, by asking or from flags, and check it."""
+    from sttd import setting_up  # noqa: PLC0415
+
+    wanted = setting_up.Wishes(**wishes)
+    try:
+        if output.exists():
+            raise FileExistsError(f"{output} is there already; choose another file by -o")
+        if not yes:
+            setting_up.complete(wanted)
+        problems = setting_up.place(setting_up.text_of(wanted), output, _check_options)
+    except OSError as error:
+        click.echo(f"sttd: {error}", err=True)
+        sys.exit(EX_FAILED)
+    for problem in problems:
+        click.echo(f"{problem.level}: {problem}", err=True)
+    if any(problem.level == "error" for problem in problems):
+        click.echo(f"sttd: {output} was not written", err=True)
+        sys.exit(EX_CONFIG)
+    click.echo(f"{output} is written and valid. Next:\n{setting_up.next_steps(wanted, output)}")
+
+
 @main.command("run-once")
 @CONFIG
 @click.option(

@@ -1,0 +1,75 @@
+"""`sttd init`, as somebody new to it would use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sttd.cli import main
+from sttd.config import load
+
+NOWHERE = Path("/nonexistent/etc/sttd")
+
+
+def init(*arguments: str, answers: str = "") -> Result:
+    return CliRunner().invoke(main, ["init", *arguments], input=answers)
+
+
+def test_flags_alone_make_a_configuration_that_is_valid(tmp_path: Path) -> None:
+    target, state = tmp_path / "sttd.toml", tmp_path / "state"
+    done = init("--engine", "drill", "--state-dir", str(state), "--yes", "-o", str(target))
+    assert done.exit_code == 0, done.output
+    settings = load(target, {}, NOWHERE)
+    assert (settings.engine.name, settings.state_dir) == ("drill", state)
+    assert settings.control.endpoint == f"ipc://{state}/control.sock"
+    assert f"sttd -c {target}" in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["sttd.toml"]
+
+
+def test_a_wrong_answer_is_asked_for_again(tmp_path: Path) -> None:
+    pytest.importorskip("azure.cognitiveservices.speech")
+    target = tmp_path / "sttd.toml"
+    secret = "0123456789abcdef0123456789abcdef"  # the key where its name belongs
+    answers = f"azur\nazure\nkey\nWest Europe\nwesteurope\n{secret}\nmy-key\nstate\n{tmp_path}/s\n"
+    done = init("-o", str(target), answers=answers)
+    assert done.exit_code == 0, done.output
+    azure = load(target, {}, NOWHERE).engine.azure
+    assert (azure["region"], azure["auth"], azure["key"]) == ("westeurope", "key", "my-key")
+    assert "/etc/sttd/credentials/my-key" in done.output
+    assert done.output.count("Error:") == 4
+
+
+def test_a_file_that_is_there_is_never_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "sttd.toml"
+    target.write_text("# mine\n")
+    done = init("--engine", "drill", "--yes", "-o", str(target))
+    assert done.exit_code == 1
+    assert "is there already" in done.output
+    assert target.read_text() == "# mine\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--engine", "azur"), 'there is no engine "azur"'),
+        (("--engine", "drill", "--state-dir", "/"), "must be a folder of its own"),
+        (("--engine", "azure", "--auth", "key", "--region", "westeurope"), "name of a credential"),
+    ],
+)
+def test_what_would_not_work_is_not_written(
+    flags: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    target = tmp_path / "sttd.toml"
+    done = init(*flags, "--yes", "-o", str(target))
+    assert done.exit_code == 2
+    assert message in done.output
+    assert str(target) in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
+    done = init("--engine", "drill", "--yes", "-o", str(tmp_path / "no" / "sttd.toml"))
+    assert done.exit_code == 1
+    assert "No such file" in done.output
