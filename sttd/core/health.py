@@ -26,6 +26,7 @@ STATE_OF = {
     FailureKind.UNAVAILABLE: EngineState.UNAVAILABLE,
     FailureKind.UNAUTHORIZED: EngineState.UNAUTHORIZED,
 }
+UNLIMITED = 1 << 30  # sessions; an engine without a quota
 FIRST_PROBE_S = 1.0  # the first probe after a report; doubles up to backoff_max
 RAISE_EVERY_S = 30.0  # a lowered session limit grows by one this often
 
@@ -65,6 +66,10 @@ class EngineHealth:
         if changed:
             self.raised = now
         return changed
+
+    def ceiling(self) -> int:
+        """Sessions that may run at once now; 0 where there is no limit."""
+        return self.limit or (0 if self.most >= UNLIMITED else self.most)
 
     def probe_soon(self, now: float) -> None:
         """The operator wishes to know: probe at once."""

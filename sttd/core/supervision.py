@@ -15,14 +15,12 @@ import msgspec
 from sttd.core import commands as do
 from sttd.core import events as on
 from sttd.core.admission import Admission, Room, admit
-from sttd.core.health import EngineHealth
+from sttd.core.health import UNLIMITED, EngineHealth
 from sttd.core.recycling import RecyclePolicy
 from sttd.core.retry import FailureKind, RetryPolicy
 from sttd.core.staff import Staff
 from sttd.core.work import Work
 from sttd.core.workers import WorkerState
-
-UNLIMITED = 1 << 30
 
 
 class Mode(enum.StrEnum):

@@ -116,6 +116,8 @@ class Handlers:
                 name=loop.engine[0] or loop.settings.engine.name,
                 state=core.health.state.value,
                 detail=core.health.detail,
+                sessions=core.staff.busy(),
+                max_sessions=core.health.ceiling(),
             ),
         )
         return answer.Status(status)

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from sttd.config import Settings
-from sttd.core.supervision import UNLIMITED, Policies
+from sttd.core.health import UNLIMITED
+from sttd.core.supervision import Policies
 from sttd.supervisor.arrivals import ArrivalSettings
 from sttd.supervisor.inbox import InboxSettings
 

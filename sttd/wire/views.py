@@ -89,11 +89,17 @@ class RecyclesView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EngineView(msgspec.Struct, frozen=True, kw_only=True):
-    """`engine` of `status`; `detail` is one line for the operator, empty while all is well."""
+    """`engine` of `status`; `detail` is one line for the operator, empty while all is well.
+
+    `max_sessions` is how many jobs may use the service at once now: as configured, fewer after it
+    asked for less; 0 for an engine without such a limit.
+    """
 
     name: str
     state: EngineState
     detail: str = ""
+    sessions: int = 0
+    max_sessions: int = 0
 
 
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):

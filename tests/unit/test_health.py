@@ -39,6 +39,7 @@ def test_throttling_halves_the_sessions_and_time_gives_them_back_one_by_one() ->
     assert health.probe_at == 5.0
     health.succeed(5.0)
     assert health.allowed(0, 5.0) == 6
+    assert health.ceiling() == 6
     assert health.allowed(0, 5.0 + RAISE_EVERY_S) == 7
     now = 5.0 + RAISE_EVERY_S
     for _ in range(20):
