@@ -142,9 +142,7 @@ def machine(
         try:
             if disk is not None:
                 require_mounts()
-                made.disks.append(
-                    Disk(Path(home, "disk"), sttd.state, disk, options=options)
-                )
+                made.disks.append(Disk(Path(home, "disk"), sttd.state, disk, options=options))
                 if ledger_disk:
                     place = sttd.state / "ledger"
                     made.disks.append(Disk(Path(home, "disk-2"), place, "128M"))
@@ -181,7 +179,7 @@ def tell(m: Machine, *only: str) -> Story:
     """Drop everything (or `only` these), durably but for one recording that nobody synced."""
     inbox = m.sttd.state / "inbox"
     (inbox / "b").mkdir(parents=True)
-    os.sync()
+    _run("sync", "-f", str(inbox))  # this file system alone: others may be waiting for a cut
     story = Story()
     drops: list[tuple[str, float, dict[str, object] | None]] = [
         ("a.wav", 0.20, None),
@@ -198,7 +196,7 @@ def tell(m: Machine, *only: str) -> Story:
         story.sounds[name] = sound
         if name != "wet.wav":
             story.synced.add(name)
-            os.sync()
+            _run("sync", "-f", str(inbox))
     story.failing.add("bad.wav")
     if not only or "submitted.wav" in only:
         story.submitted = tone(m.sttd.home / "submitted.wav", 0.3).read_bytes()
@@ -431,5 +429,3 @@ def no_orphans(m: Machine) -> None:
         return found
 
     eventually(lambda: ours() == [], f"no orphan of {needle}", 10)
-
-
