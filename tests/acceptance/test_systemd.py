@@ -149,7 +149,7 @@ def allowed_calls() -> set[str]:
     for line in lines("SystemCallFilter"):
         names = line.lstrip("~").split()
         calls = set().union(
-            *(members(n) if n.startswith("@") else {n[: n.find(":")]} for n in names)
+            *(members(n) if n.startswith("@") else {n.partition(":")[0]} for n in names)
         )
         allowed = allowed - calls if line.startswith("~") else allowed | calls
     return allowed
