@@ -55,7 +55,8 @@ def sttd(wav: Path) -> Iterator[Daemon]:
 
 
 def test_every_life_that_is_over_is_listed_with_its_cause_and_figures(sttd: Daemon) -> None:
-    killed, recycled = sttd.json("workers", "--history")["lives"]
+    lives = {life["cause"]: life for life in sttd.json("workers", "--history")["lives"]}
+    killed, recycled = lives["rss_ceiling"], lives["max_requests"]
     assert (recycled["cause"], recycled["decider"], recycled["jobs"]) == (
         "max_requests",
         "policy",
@@ -72,7 +73,8 @@ def test_every_life_that_is_over_is_listed_with_its_cause_and_figures(sttd: Daem
 
 
 def test_why_a_worker_is_gone_is_told_in_words_and_with_its_events(sttd: Daemon) -> None:
-    worker = sttd.json("workers", "--history")["lives"][1]["worker"]
+    lives = sttd.json("workers", "--history")["lives"]
+    worker = next(life["worker"] for life in lives if life["cause"] == "max_requests")
     why = sttd.json("why", worker)
     assert why["kind"] == "worker"
     assert why["life"]["cause"] == "max_requests"
