@@ -60,9 +60,7 @@ def test_a_kill_before_every_operation_until_it_survives() -> None:
 
 def test_the_checks_turn_red_when_the_recording_is_moved_before_its_row_is_committed() -> None:
     with machine() as m, pytest.raises(ViolationError):
-        kill_and_recover(
-            m, mutant=("rename_first",), label=r"^commit ledger .*insert_job", nth=1
-        )
+        kill_and_recover(m, mutant=("rename_first",), label=r"^commit ledger .*insert_job", nth=1)
 
 
 @pytest.mark.parametrize("call", ["fdatasync", "renameat2", "pwrite64"])
@@ -100,7 +98,7 @@ def rampage(tmp_path: Path, *, kills: int, files: int, seed: int) -> None:
     """Kill `kills` processes at random while `files` recordings are transcribed."""
     chance = random.Random(seed)
     source = tone(tmp_path / "talk.wav", 0.3)
-    sections = {
+    sections: dict[str, dict[str, object]] = {
         "pool": {"workers": 3},
         "recycle": {"stall_timeout": "1s", "max_requests": 7},
         # a job that loses ever more workers is quarantined, with its reason: that is no loss
@@ -172,9 +170,10 @@ def check(state: Path, files: int, sound: bytes) -> None:
             assert error["code"] == "quarantined"
             assert error["message"]
             assert (state / "failed" / f"f{n}.wav").read_bytes() == sound
-    assert len(list((state / "outbox").glob("*.json"))) + len(
-        list((state / "failed").glob("*.wav"))
-    ) == files
+    assert (
+        len(list((state / "outbox").glob("*.json"))) + len(list((state / "failed").glob("*.wav")))
+        == files
+    )
 
 
 def test_forty_random_kills_under_load_lose_and_double_nothing(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ class Faults:
                 said.clear()
             elif name == "commit":
                 what = f"commit {self.plan.root}/ledger " + ",".join(dict.fromkeys(said))
-                return self._do(what, lambda: run(store, name, **bindings))
+                return int(self._do(what, lambda: run(store, name, **bindings)))
             elif name not in ("savepoint", "release", "undo"):
                 said.append(name)
             return run(store, name, **bindings)
@@ -169,25 +169,24 @@ class Faults:
             raise OSError(code, os.strerror(code), what)
         Path(self.plan.folder, "struck").write_text(normal(what, self.plan.root))
         supervisor = int(Path(self.plan.folder, "supervisor").read_text())
+        mounts = [os.open(disk, os.O_RDONLY | os.O_DIRECTORY) for disk in self.plan.disks]
         if supervisor != os.getpid():
             os.kill(supervisor, signal.SIGSTOP)
         if self.plan.how == "power":
-            for disk in self.plan.disks:
-                shut_down(disk)
-        os.kill(supervisor, signal.SIGKILL)
-        os.kill(os.getpid(), signal.SIGKILL)
+            shut_down(mounts)
+        _libc.kill(supervisor, signal.SIGKILL)
+        _libc.kill(os.getpid(), signal.SIGKILL)
 
 
-def shut_down(mount: str) -> None:
-    """Cut the power of a mounted ext4 or xfs; needs CAP_SYS_ADMIN.
+def shut_down(mounts: list[int]) -> None:
+    """Cut the power of mounted file systems (ext4, xfs), open here; needs CAP_SYS_ADMIN.
 
-    The interpreter's lock is held meanwhile: ext4 may let an fsync that is under way succeed
-    although its journal was just aborted, and no thread must acknowledge anything upon that.
+    The interpreter's lock is held from here to the SIGKILL: ext4 may let an fsync that is under
+    way succeed although its journal was just aborted, and nobody must acknowledge upon that.
     """
-    descriptor = os.open(mount, os.O_RDONLY | os.O_DIRECTORY)
-    failed = _libc.ioctl(descriptor, ctypes.c_ulong(FS_IOC_SHUTDOWN), NOLOGFLUSH)
-    os.close(descriptor)
-    assert not failed, f"FS_IOC_SHUTDOWN of {mount}: {os.strerror(ctypes.get_errno())}"
+    for mount in mounts:
+        failed = _libc.ioctl(mount, ctypes.c_ulong(FS_IOC_SHUTDOWN), NOLOGFLUSH)
+        assert not failed, f"FS_IOC_SHUTDOWN: {os.strerror(ctypes.get_errno())}"
 
 
 def normal(what: str, root: str) -> str:
@@ -283,7 +282,7 @@ def _no_adoption() -> None:
     """A transcript that was published without having been recorded is not found."""
     from sttd.supervisor.outbox import Outbox  # noqa: PLC0415
 
-    Outbox.finish = lambda _self, _row: None  # type: ignore[method-assign]
+    Outbox.finish = lambda self, row: None  # type: ignore[method-assign]  # noqa: ARG005
 
 
 def _publish_after_record() -> None:

@@ -345,9 +345,8 @@ def _check_transcripts(
     if story.submitted:
         wanted.append(hashlib.sha256(story.submitted).hexdigest())
     wet = [name for name in names if name not in story.synced]
-    for name in wet:  # lost or damaged by its uploader, unless it was accepted
-        if story.digest(name) in sums:
-            wanted.append(story.digest(name))
+    # lost or damaged by its uploader, unless it was accepted
+    wanted += [story.digest(name) for name in wet if story.digest(name) in sums]
     _must(sums == sorted(wanted), f"I2: transcripts of {sums}, wanted {sorted(wanted)}")
     for row in by_id.values():
         if row["state"] == "succeeded":
@@ -411,7 +410,7 @@ def check_partial(m: Machine) -> None:
             _must(bool(path.read_bytes()), f"I3: {path} is empty")
 
 
-def _must(true: bool, message: str) -> None:  # noqa: FBT001
+def _must(true: bool, message: str) -> None:
     if not true:
         raise ViolationError(message)
 
