@@ -72,6 +72,8 @@ class Supervision:
     def handle(self, event: on.Event, now: float) -> list[do.Command]:
         """Take one event; say what is to be done, in order."""
         out: list[do.Command] = []
+        if isinstance(event, on.Sampled) and not self._sampled(event, now, out):
+            return out
         self._take(event, now, out)
         self.staff.balance(now, out)
         if self.mode is Mode.RUNNING and now >= self._claim_at:
@@ -83,6 +85,15 @@ class Supervision:
             if self._exited:
                 out.append(do.Exit())
         return out
+
+    def _sampled(self, event: on.Sampled, now: float, out: list[do.Command]) -> bool:
+        """Judge a sample; whether anything follows from it, and that is seldom."""
+        worker = self.staff.workers.get(event.worker)
+        if worker is None:
+            return False
+        due, worker.vitals = worker.due, event.vitals
+        self.staff.judge(worker, now, out)
+        return bool(out) or worker.due != due
 
     def _take(self, event: on.Event, now: float, out: list[do.Command]) -> None:
         match event:
@@ -176,9 +187,8 @@ class Supervision:
                 took = round(now - worker.started, 4)
                 fields = {"worker": worker.id, "pid": worker.pid, "ready_s": took}
                 out.append(do.Announce("worker.ready", fields))
-            case on.Sampled(_, vitals):
-                worker.vitals = vitals
-                self.staff.judge(worker, now, out)
+            case on.Sampled():
+                pass  # judged before: see `_sampled`
             case on.WorkerExited(_, code, signal, message):
                 run, worker.run = worker.run, None
                 reason = self.staff.exited(worker, code, signal, message, now, out)
