@@ -1,6 +1,7 @@
 # make env     the environment in .venv: Python 3.11 to 3.13 with venv is all that is needed
 # make demo    sttd at work on real recordings; AUDIO="a.wav b.mp3" for your own
 # make test    the tests; ARGS="-k inbox" for some of them
+# make sweep   the long fault sweeps, for hours; root makes the file systems they need
 # make check   format, lint, strict types, import contracts, tests
 # make run     a daemon on ./var, on the embedded engine; talk to it as it says
 # make build   wheel and source distribution in dist/
@@ -16,7 +17,7 @@ ARGS ?=
 
 PIP := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt
 
-.PHONY: env demo test check format lint types contracts run build clean
+.PHONY: env demo test sweep check format lint types contracts run build clean
 
 env: $(VENV)/.complete
 
@@ -37,6 +38,9 @@ demo: $(VENV)/.runs
 
 test: env
 	$(BIN)/python -m pytest $(ARGS)
+
+sweep: env
+	$(BIN)/python -m pytest -m sweep $(ARGS)
 
 check: format lint types contracts test
 
