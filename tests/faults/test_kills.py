@@ -176,6 +176,7 @@ def check(state: Path, files: int, sound: bytes) -> None:
     )
 
 
+@pytest.mark.sweep
 def test_forty_random_kills_under_load_lose_and_double_nothing(tmp_path: Path) -> None:
     rampage(tmp_path, kills=40, files=60, seed=20261121)
 

@@ -7,9 +7,11 @@ invariants checked. The mutants show that the sweep would see a rule that is mis
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.support import faults
 from tests.support.faults import Machine, ViolationError, machine
@@ -59,7 +61,26 @@ def test_a_life_without_a_cut_keeps_every_invariant() -> None:
         assert len(m.trace()) > 150
 
 
-@pytest.mark.parametrize("step", STEPS)
+# Tried in every run; the others, a few seconds each, in `make sweep`.
+OFTEN = (
+    "3 the recording is synced in the inbox",
+    "4 the claim is committed",
+    "9 acceptance is committed",
+    "12 the manifest is published",
+    "14 success is committed",
+)
+MUTANTS_OFTEN = (
+    "synchronous=NORMAL",
+    "the outputs are not synced",
+    "no adoption of what is published",
+)
+
+
+def often(names: Iterable[str], chosen: tuple[str, ...]) -> list[ParameterSet]:
+    return [pytest.param(n, marks=() if n in chosen else pytest.mark.sweep) for n in names]
+
+
+@pytest.mark.parametrize("step", often(STEPS, OFTEN))
 def test_a_power_cut_at_a_step_loses_and_doubles_nothing(step: str) -> None:
     label, nth = STEPS[step]
     # the two layouts take turns, so that the suite stays short; the sweep has both everywhere
@@ -146,7 +167,7 @@ MUTANTS = {
 }
 
 
-@pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.parametrize("name", often(MUTANTS, MUTANTS_OFTEN))
 def test_the_checks_turn_red_without_a_rule(name: str) -> None:
     mutant = MUTANTS[name]
     with machine(disk="256M", ledger_disk=True) as m:
