@@ -109,6 +109,7 @@ def test_folders_are_where_the_defaults_look_for_them() -> None:
 def test_what_cannot_heal_is_not_restarted_and_one_worker_out_of_memory_stops_nothing() -> None:
     assert lines("RestartPreventExitStatus") == [f"{EX_CONFIG} {EX_HELD}"]
     assert lines("Restart") == ["on-failure"]
+    assert (lines("Type"), lines("WatchdogSec")) == (["notify"], ["30"])
     assert lines("OOMPolicy") == ["continue"]
     assert lines("KillMode") == ["mixed"]
 
