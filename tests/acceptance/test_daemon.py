@@ -72,7 +72,7 @@ def test_a_worker_over_its_ceiling_is_killed_and_its_job_tried_again(
     with daemon(recycle=lines, pool={"workers": 1}) as sttd:
         sttd.start()
         marker = str(tmp_path / "once")
-        options = {"leak_mb_per_s": 200, "sleep_s": 20, "once_marker": marker, "text": "at last"}
+        options = {"leak_mb_per_s": 200, "sleep_s": 6, "once_marker": marker, "text": "at last"}
         sttd.drop("leaky.wav", wav, {"options": options})
         killed = sttd.until("worker.killed", reason="rss_ceiling")
         assert killed["rss_bytes"] > 150 << 20

@@ -91,7 +91,8 @@ def test_status_has_the_shape_of_the_contract(daemon: Daemon) -> None:
         "job_timeout", "crashed", "threads", "fds", "requested", "cancelled", "reloaded",
         "scaled", "shutdown",
     ]  # fmt: skip
-    assert status["engine"] == {"name": "drill", "state": "ok", "detail": ""}
+    engine = {"name": "drill", "state": "ok", "detail": "", "sessions": 0, "max_sessions": 0}
+    assert status["engine"] == engine
 
 
 def test_verbs_about_jobs_print_jobs(daemon: Daemon) -> None:
