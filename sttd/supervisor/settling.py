@@ -154,7 +154,7 @@ def _evidence(path: Path) -> list[object]:
     found: list[object] = []
     with contextlib.suppress(FileNotFoundError):
         for line in path.read_bytes().splitlines():
-            with contextlib.suppress(msgspec.DecodeError):
+            with contextlib.suppress(ValueError):
                 found.append(msgspec.json.decode(line))
     return found
 

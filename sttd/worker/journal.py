@@ -55,7 +55,7 @@ class Journal:
             for line in file:
                 try:
                     value = decoder.decode(line)
-                except msgspec.DecodeError:
+                except ValueError:  # no JSON, no UTF-8: torn
                     break
                 if not line.endswith(b"\n"):
                     break
