@@ -20,6 +20,7 @@ from sttd.client import Client, SttdError
 from tests.support import faults
 from tests.support.daemon import daemon
 from tests.support.faults import Machine, ViolationError, machine
+from tests.support.tally import sweep
 from tests.support.waiting import eventually
 from tests.support.wav import tone
 
@@ -45,17 +46,17 @@ def test_a_kill_between_two_operations_loses_and_doubles_nothing(share: int) -> 
 @pytest.mark.sweep
 @pytest.mark.timeout(6 * 3600)
 def test_a_kill_before_every_operation_until_it_survives() -> None:
-    at = 1
-    while True:
-        with machine() as m:
-            try:
-                struck = kill_and_recover(m, at=at)
-            except (AssertionError, ViolationError) as error:
-                raise AssertionError(f"kill {at}, before {m.struck()!r}: {error}") from error
-        if not struck:
-            break
-        at += 1
-    assert at > 200
+    """About four seconds an operation, of some 240: a quarter of an hour."""
+    with sweep("SIGKILL of the supervisor before every operation until it survives", "lives") as t:
+        at, struck = 1, True
+        while struck:
+            with machine() as m, t.one(f"kill {at}"):
+                try:
+                    struck = kill_and_recover(m, at=at)
+                except (AssertionError, ViolationError) as error:
+                    raise AssertionError(f"before {m.struck()!r}: {error}") from error
+            at += 1
+        assert at > 200
 
 
 def test_the_checks_turn_red_when_the_recording_is_moved_before_its_row_is_committed() -> None:
@@ -199,8 +200,10 @@ def test_a_template_that_was_stopped_is_replaced(tmp_path: Path, name: str) -> N
 
 @pytest.mark.sweep
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("seed", range(10))
-def test_a_thousand_random_kills_under_load_lose_and_double_nothing(
-    tmp_path: Path, seed: int
-) -> None:
-    rampage(tmp_path, kills=100, files=150, seed=seed)
+def test_a_thousand_random_kills_under_load_lose_and_double_nothing(tmp_path: Path) -> None:
+    """A quarter of an hour."""
+    with sweep("Random kills under load, ten seeds", "kills of anybody") as tried:
+        for seed in range(10):
+            tried.count += 99
+            with tried.one(f"seed {seed}"):
+                rampage(tmp_path, kills=100, files=150, seed=seed)
