@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -302,6 +303,20 @@ def test_a_worker_can_die_before_it_is_ready(tmp_path: Path) -> None:
         assert child.ended() == Ending(None, signal.SIGSEGV)
     with forked(lambda _: drill.begin_worker()) as child:
         assert child.ended() == Ending(0, None)
+
+
+def test_a_library_can_be_loaded_for_its_weight() -> None:
+    def loaded() -> list[bool]:
+        before = "nturl2path" in sys.modules
+        Drill({"imports": ["nturl2path"]})
+        return [before, "nturl2path" in sys.modules]
+
+    assert in_child(loaded) == [False, True]
+
+
+def test_a_library_that_is_not_there_is_named() -> None:
+    with pytest.raises(SettingsError, match=r"imports: 'no_such_library' cannot be imported"):
+        Drill({"imports": ["no_such_library"]})
 
 
 def test_an_engine_can_fail_to_be_built() -> None:

@@ -7,6 +7,7 @@ real recordings: whoever may submit a job may crash its worker. `settings` has e
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import signal
@@ -56,6 +57,7 @@ class Drill:
 
     def __init__(self, options: Mapping[str, object]) -> None:
         self._settings = for_engine(options)
+        _import(self._settings.imports)
         time.sleep(self._settings.slow_init_s)
         if self._settings.unreadable_at_init:
             raise SettingsError(
@@ -100,6 +102,7 @@ class _Exercise:
         settings = self._settings
         trace = misdeeds.Trace(settings.trace) if settings.trace else None
         if trace:
+            trace.tick()
             self._ticks.append(trace.tick)
         try:
             self._misbehave_at_once()
@@ -267,6 +270,15 @@ def _segment(settings: JobSettings, step: int, start_s: float, end_s: float) -> 
 def _ms(seconds: float) -> float:
     """Whole milliseconds, never beyond the recording's end."""
     return math.floor(seconds * 1000 + 1e-6) / 1000
+
+
+def _import(names: tuple[str, ...]) -> None:
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            message = f"[engine.options] imports: {name!r} cannot be imported: {error}"
+            raise SettingsError(message) from error
 
 
 def _first_time(settings: JobSettings) -> bool:

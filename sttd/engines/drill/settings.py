@@ -74,7 +74,8 @@ class JobSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     For experiments:
         once_marker: absolute path of a file. Whoever can create it does everything above;
             where it exists already, the job only speaks, sleeps and burns.
-        trace: absolute path of a file that gets a line "pid monotonic_ns rss_bytes" every 5 ms.
+        trace: absolute path of a file that gets a line "pid monotonic_ns rss_bytes" when the job
+            starts and then every 5 ms.
     """
 
     text: str = TEXT
@@ -124,12 +125,14 @@ HARMLESS = frozenset(
 class EngineSettings(JobSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[engine.options]`: defaults for every job, and how the engine itself starts.
 
+    imports: modules imported in the template, for the weight of a real library.
     unreadable_at_init: the engine cannot be built.
     slow_init_s: how long building it takes, in the template.
     slow_start_s: how long a worker takes from its fork to being ready.
     crash_at_begin: a worker dies by SIGSEGV before it is ready; once_marker applies.
     """
 
+    imports: tuple[str, ...] = ()
     unreadable_at_init: bool = False
     slow_init_s: Seconds = 0.0
     slow_start_s: Seconds = 0.0
