@@ -4,6 +4,7 @@
 # make sweep   the long fault sweeps, for hours; root makes the file systems they need
 # make check   format, lint, strict types, import contracts, tests
 # make run     a daemon on ./var, on the embedded engine; talk to it as it says
+# make man     the manual pages in man/, from --help and etc/sttd.toml
 # make build   wheel and source distribution in dist/
 # make clean   remove what the others made, but not ./var
 #
@@ -17,7 +18,7 @@ ARGS ?=
 
 PIP := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt
 
-.PHONY: env demo test sweep check format lint types contracts run build clean
+.PHONY: env demo test sweep check format lint types contracts run man build clean
 
 env: $(VENV)/.complete
 
@@ -74,6 +75,9 @@ run: $(VENV)/.runs var/sttd.toml
 	@echo 'Drop recordings into var/inbox, find transcripts in var/outbox; in another terminal:'
 	@echo '    STTD_CONFIG=var/sttd.toml $(BIN)/sttctl status'
 	$(BIN)/sttd -c var/sttd.toml
+
+man: env
+	$(BIN)/python -m scripts.man
 
 build: env
 	$(BIN)/python -m build
