@@ -33,7 +33,6 @@ def start_worker(engine: AzureEngine, seconds: float) -> int:
         return pid
     code = 1
     try:
-        engine.begin_worker()
         code = 0 if whole(transcribe(engine, Recording(seconds)), seconds) else 2
     finally:
         os._exit(code)

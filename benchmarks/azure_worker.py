@@ -19,7 +19,6 @@ from tests.support.azure import Recording, engine_for, holdings, transcribe
 
 def main(host: str, count: int, seconds: float, fault: str) -> None:
     engine = engine_for(host, stall_timeout=0.3)
-    engine.begin_worker()
     for number in range(1, count + 1):
         outcome = "done"
         try:

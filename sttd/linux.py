@@ -52,7 +52,14 @@ def set_name(name: str) -> None:
 
 
 def malloc_trim() -> bool:
-    """Give free heap back to the kernel; False where libc (musl) has no such call."""
+    """Give free heap back to the kernel; False where no allocator has such a call (musl's).
+
+    Where jemalloc was preloaded it is jemalloc's heap that is trimmed, all arenas of it:
+    4096 is MALLCTL_ARENAS_ALL of jemalloc.h.
+    """
+    mallctl = getattr(_libc, "mallctl", None)
+    if mallctl is not None:
+        return bool(mallctl(b"arena.4096.purge", None, None, None, ctypes.c_size_t(0)) == 0)
     try:
         return bool(_libc.malloc_trim(0))
     except AttributeError:

@@ -9,7 +9,7 @@ from sttd.config.schema import flatten
 from sttd.config.sections import Settings
 
 # What is opened or bound once, at the start.
-_AT_START = ("state_dir", "inbox.path", "outbox.path", "metrics.listen")
+_AT_START = ("pool.cgroups", "state_dir", "inbox.path", "outbox.path", "metrics.listen")
 _AT_START_TABLES = ("control.",)
 
 

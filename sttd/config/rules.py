@@ -172,6 +172,17 @@ def _command(value: tuple[str, ...]) -> tuple[str, ...]:
             "must begin with the absolute path of a program",
             'like ["/usr/local/bin/transcribed", "--quiet"]; no shell is involved',
         )
+def _allocator(value: str) -> str:
+    if value not in ("system", "jemalloc") and not value.startswith("/"):
+        raise ValueProblem(
+            'must be "system", "jemalloc" or the absolute path of a library',
+            did_you_mean(nearest(value, ("system", "jemalloc"))),
+        )
+    if ":" in value or " " in value:  # ld.so takes either for a separator
+        raise ValueProblem("must be the path of one library, without colon and space")
+    return value
+
+
     if any("\0" in each for each in value):
         raise ValueProblem("must have no NUL in it")
     return value
@@ -220,6 +231,7 @@ SINGLE: dict[str, Callable[[Any], Any]] = {
     "notify.timeout": _more_than_zero,
 }
 
+    "pool.allocator": _allocator,
 
 # -- values together ---------------------------------------------------------------------------
 def misfits(settings: Settings) -> Iterator[Misfit]:

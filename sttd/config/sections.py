@@ -71,12 +71,18 @@ class Control(Section, frozen=True, kw_only=True):
 
 
 class Pool(Section, frozen=True, kw_only=True):
-    """The `[pool]` section. `memory_budget` is turned into bytes by `units.budget_bytes`."""
+    """The `[pool]` section. `memory_budget` is turned into bytes by `units.budget_bytes`.
+
+    `allocator`: "system", "jemalloc", or the absolute path of a library to preload.
+    """
 
     workers: Workers = 2
     standby: Count = 1
     max_per_memory: bool = True
     memory_budget: MemoryBudget = "60%"
+    cgroups: Literal["auto", "off"] = "auto"
+    allocator: str = "system"
+    malloc_arena_max: Count = 2
 
 
 class Limits(Section, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from sttd.config import Settings
+from sttd.config import Settings, allocators
 from sttd.core import commands as do
 from sttd.core import events as on
 from sttd.core.jobs import Job
@@ -343,5 +343,6 @@ class Loop:
             trim_threshold=self.settings.recycle.trim_threshold,
         )
         if self._helper is None or engine.name not in HELPERS:
+        environment = allocators.environment(os.environ, self.settings.pool, self.log.event)
             return order, os.environ
         return order, self._helper.helper.environment(os.environ, self._helper.socket)

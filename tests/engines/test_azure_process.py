@@ -58,7 +58,6 @@ gc.collect(); gc.freeze()
 for _ in range(3):
     pid = os.fork()
     if pid == 0:
-        engine.begin_worker()
         os._exit(0 if whole(transcribe(engine, Recording(4.0)), 4.0) else 1)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """

@@ -36,10 +36,6 @@ class AzureEngine:
         self._source: Source | None = None  # a worker's, never the template's
         self._conversation = importlib.import_module("sttd.engines.azure.conversation")
 
-    def begin_worker(self) -> None:
-        """After the fork: see `cleanup.limit_arenas`."""
-        importlib.import_module("sttd.engines.azure.cleanup").limit_arenas()
-
     def transcribe(self, audio: Audio, options: TranscribeOptions) -> Iterator[Segment]:
         """Yield final segments in order of time; raises the errors of `sttd.engines`."""
         job = for_job(self.settings, options)

@@ -9,17 +9,15 @@ signs (threads, descriptors, memory) say when it must leave.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import gc
 import threading
 from typing import Any
 
+from sttd import linux
 from sttd.engines.azure import native
 
 CLOSE_LIMIT_S = 20.0
-ARENAS = 2  # glibc gives every new thread an arena of its own, up to eight a core
-M_ARENA_MAX = -8  # malloc.h
 
 
 @dataclasses.dataclass
@@ -67,21 +65,4 @@ def _take_down(remains: Remains) -> None:
 def tidy() -> None:
     """Give memory back to the system: Python's cycles, then malloc's free pages."""
     gc.collect()
-    _trim()
-
-
-def limit_arenas() -> None:
-    """Let the SDK's short-lived threads share their memory.
-
-    Measured over 200 jobs in one worker (benchmarks/azure_leaks.py): RSS grew by 2.0 MiB with
-    glibc's own limit, by 0.7 MiB with two arenas, at the same speed.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it, musl has not
-    if mallopt is not None:
-        mallopt(M_ARENA_MAX, ARENAS)
-
-
-def _trim() -> None:
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl has not
-    if malloc_trim is not None:
-        malloc_trim(0)
+    linux.malloc_trim()
