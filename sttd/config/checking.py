@@ -46,6 +46,7 @@ def check(
     problems += _folders(settings)
     problems += _sockets(settings)
     problems += _engine(settings, engine_check)
+    problems += _metrics(settings)
     problems += _credentials(settings, environ, etc)
     return problems
 
@@ -117,6 +118,12 @@ def _group_exists(name: str) -> bool:
 
 # -- the engine --------------------------------------------------------------------------------
 def _engine(settings: Settings, engine_check: EngineCheck | None) -> Iterator[Problem]:
+def _metrics(settings: Settings) -> Iterator[Problem]:
+    if settings.metrics.listen and not _is_there("prometheus_client"):
+        message = "the package prometheus-client is missing"
+        yield _problem(settings, "metrics.listen", message, "pip install 'sttd[metrics]'")
+
+
     name = settings.engine.name
     missing, remedy = _missing(name)
     if missing:

@@ -52,20 +52,7 @@ def load(
     settings = _build(given, problems)
     if problems:
         raise ConfigError([*problems, *warnings])
-    if settings.metrics.listen:
-        warnings = [*warnings, _without_effect(settings)]
     return msgspec.structs.replace(settings, warnings=tuple(warnings))
-
-
-def _without_effect(settings: Settings) -> Problem:
-    """A key of the contract that this version reads and does not serve yet: never silently."""
-    return Problem(
-        where=settings.origins["metrics.listen"],
-        key="metrics.listen",
-        message="this version has no Prometheus endpoint yet; nothing listens there",
-        remedy="sttctl status --json and the event stream have the figures",
-        level="warning",
-    )
 
 
 def files(

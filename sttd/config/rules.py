@@ -137,7 +137,21 @@ def _endpoint(value: str) -> str:
 def _listen(value: str) -> str:
     if value:
         _check_host_port(value, "127.0.0.1:9465")
+        if not _is_loopback(value.rpartition(":")[0].strip("[]")):
+            raise ValueProblem(
+                "must be an address of the loopback, for nobody is asked who he is",
+                "like 127.0.0.1:9465; a proxy on this machine can let others in",
+            )
     return value
+
+
+def _is_loopback(host: str) -> bool:
+    import ipaddress  # noqa: PLC0415 (4 ms that few starts need)
+
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, which may come to mean anything
+        return False
 
 
 def _check_host_port(value: str, example: str) -> None:

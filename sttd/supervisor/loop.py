@@ -63,6 +63,7 @@ class Loop:
         self.broken_why = ""
         self.finished = asyncio.Event()
         self._abandoned = False
+        self.on_bury: Callable[[do.Bury], None] = lambda _life: None
         self.log = log
         self._ledger = ledger
         self._spool = spool
@@ -74,9 +75,7 @@ class Loop:
         self._tasks: set[asyncio.Task[None]] = set()
         self._results: dict[str, say.Done] = {}
         self._positions: dict[str, tuple[str, float]] = {}
-        self._wake_at = 0.0
-        self._room_at = 0.0
-        self._told_at = 0.0
+        self._wake_at = self._room_at = self._told_at = 0.0
         self._helper: HelperProcess | None = None
         self.pool = Pool(self._engine_order, self)
         self.sampling = Sampling(self._sampled, policies.recycle)
@@ -171,6 +170,7 @@ class Loop:
                 self._later(self._witness.examine(worker, reason))
             case do.Bury():
                 self._later(self._ledger.record_life(translate.life(command)))
+                self.on_bury(command)
             case do.Claim(limit):
                 self._later(self._claim(limit))
             case do.Assign(worker, job):
@@ -300,8 +300,8 @@ class Loop:
         self.sampling.remove(worker)
         self.inspections.gone(worker)
         if known is not None:
-            ending = known.ending or "crashed"
-            self.history.end(worker, ending, killed=known.killed, now=self._now())
+            why = known.ending or "crashed"
+            self.history.end(worker, why, killed=known.killed, now=self._now())
         self.feed(on.WorkerExited(worker, code, number, message))
 
     def output(self, line: str) -> None:

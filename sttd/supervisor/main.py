@@ -27,14 +27,13 @@ from sttd.supervisor.fetches import Fetches
 from sttd.supervisor.handlers import Handlers
 from sttd.supervisor.inbox import Inbox
 from sttd.supervisor.intake import Intake
-from sttd.supervisor.keeping import keeper
 from sttd.supervisor.ledger import Ledger, LedgerError
 from sttd.supervisor.listener import ControlError
 from sttd.supervisor.lock import HeldError, Lock
 from sttd.supervisor.loop import Loop
 from sttd.supervisor.notify import Notify
-from sttd.supervisor.notifying import Notifications
 from sttd.supervisor.outbox import Outbox
+from sttd.supervisor.outlets import MissingPackageError, Outlets
 from sttd.supervisor.portions import arrival_settings, inbox_settings, policies
 from sttd.supervisor.process import boot_id, make_folders, prepare_process
 from sttd.supervisor.recovery import Recovered, recover
@@ -105,6 +104,8 @@ class Daemon:
             )
         try:
             await self._compose(settings)
+        except MissingPackageError as error:
+            raise StartError(str(error), EX_CONFIG) from error
         except (LedgerError, ControlError, StorageBroken, OSError) as error:
             raise StartError(str(error)) from error
 
@@ -127,8 +128,8 @@ class Daemon:
         )
         self.ledger.start(self.fail)
         self._made.push_async_callback(self._close_ledger)
-        self.log.listen(keeper(self.ledger))
-        self.notifications = await self._made.enter_async_context(Notifications(settings, self.log))
+        self.outlets = Outlets(settings, self.log, self.ledger, serving=self._listening)
+        await self._made.enter_async_context(self.outlets)
         self.inbox = Inbox(inbox_settings(settings), self.spool, syncer=self._syncer)
         self.settling = Settling(settings, self.ledger, self.outbox, self.spool)
         recovered = await recover(
@@ -150,6 +151,7 @@ class Daemon:
             on_fatal=self.fail,
         )
         self._take_in(settings, recovered)
+        await self.outlets.serve(self.loop)
 
     def _take_in(self, settings: Settings, recovered: Recovered) -> None:
         """The ways by which recordings come in, and what has to be told of the recovery."""
@@ -288,7 +290,7 @@ class Daemon:
         )
         self.settings = new
         self.log.configure(new.log.format, new.log.level)
-        self.notifications.configure(new)
+        self.outlets.configure(new)
         self.inbox.settings = inbox_settings(new)
         self.arrivals.configure(arrival_settings(new))
         self.uploads.max_bytes = new.limits.max_file_size
