@@ -32,6 +32,7 @@ FIELDS: dict[str, str] = {
     "job": "job id",
     "key": "key of the configuration, or the client's idempotency key of a job",
     "kind": "where the job came from: inbox, control or url",
+    "left_s": "seconds until the recording is done, at that speed; null: not known yet",
     "line": "one line as it was printed",
     "logger": "name of the library's logger",
     "message": "what happened, in one line",
@@ -51,6 +52,7 @@ FIELDS: dict[str, str] = {
     "segments": "segments concerned",
     "signal": "number of the signal that ended or stops a process",
     "source": "name of the recording, printable",
+    "speed": "seconds of audio done in a second; null: not known yet",
     "start": "how workers come to be: fork or spawn",
     "state": "state of the engine's service: ok, throttled, unavailable, unauthorized",
     "state_dir": "the state directory",
@@ -160,7 +162,9 @@ EVENTS: dict[str, Event] = {
         "info", _RUN + "segments", "goes on behind the segments of earlier attempts"
     ),
     "job.progress": _event(
-        "debug", _RUN + "position_s duration_s segments", "at most one a second for each job"
+        "debug",
+        _RUN + "position_s duration_s segments speed left_s",
+        "at most one a second for each job",
     ),
     "job.succeeded": _event("info", _RUN + "duration_s outputs", "the outputs are published"),
     "job.requeued": _event("info", _OUTCOME + "delay_s", "it runs again as soon as it can"),

@@ -133,6 +133,7 @@ class Work:
         if now - run.announced < PROGRESS_EVERY_S:
             return
         run.announced = now
+        speed, left_s = run.speed(now), run.left_s(now)
         out.append(
             do.Announce(
                 "job.progress",
@@ -144,6 +145,8 @@ class Work:
                     "position_s": round(run.position_s, 2),
                     "duration_s": run.duration_s,
                     "segments": run.segments,
+                    "speed": None if speed is None else round(speed, 2),
+                    "left_s": None if left_s is None else round(left_s, 1),
                 },
             )
         )

@@ -40,6 +40,7 @@ ROLES: dict[str, Role] = {
     "events": "view",
     "version": "view",
     "fetch": "submit",
+    "segments": "submit",
     "submit_open": "submit",
     "submit_chunk": "submit",
     "submit_commit": "submit",

@@ -216,7 +216,7 @@ class Control:
         except RequestError as error:
             self._send(back, error.reply)
             return
-        waits = isinstance(request, requests.Wait | requests.WaitDrained)
+        waits = isinstance(request, requests.Held)
         self._count(waits, 1)
         task = self._loop.create_task(self._answer(back, request, data, peer))
         self._tasks.add(task)
@@ -232,7 +232,7 @@ class Control:
                     "try it with sudo",
                 )
             )
-        waits = isinstance(request, requests.Wait | requests.WaitDrained)
+        waits = isinstance(request, requests.Held)
         if waits and self._waiting >= MAX_WAITING:
             raise RequestError(Error.of(Code.BUSY, f"{MAX_WAITING} clients are waiting already"))
 

@@ -7,7 +7,6 @@ ask what was settled before (`control`).
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -25,12 +24,13 @@ from sttd.supervisor.access import Peer
 from sttd.supervisor.bell import Bell
 from sttd.supervisor.control import Answer
 from sttd.supervisor.downloads import read_output
+from sttd.supervisor.hearing import Hearing
 from sttd.supervisor.intake import Intake
 from sttd.supervisor.ledger import Ledger
 from sttd.supervisor.loop import Loop
 from sttd.supervisor.machine import resident_bytes
 from sttd.supervisor.memory import Memory
-from sttd.supervisor.records import EventRow, JobRow, printable
+from sttd.supervisor.records import EventRow, JobRow, Selection, printable
 from sttd.supervisor.remembering import Remembering
 from sttd.supervisor.settling import Settling
 from sttd.wire import replies as answer
@@ -61,6 +61,7 @@ class Handlers:
         self._bell = Bell()
         memory = Memory(loop)
         past = Remembering(loop, ledger, settling, self._unknown)
+        self._hearing = Hearing(loop, ledger, settling, self._unknown)
         self._verbs: dict[type[msgspec.Struct], Callable[..., Awaitable[Answer]]] = {
             ask.Status: self._status,
             ask.Drain: self._drain,
@@ -69,6 +70,7 @@ class Handlers:
             ask.Jobs: self._jobs,
             ask.Show: self._show,
             ask.Wait: self._wait,
+            ask.Segments: self._hearing.segments,
             ask.Cancel: self._cancel,
             ask.Retry: self._retry,
             ask.Workers: self._workers,
@@ -91,8 +93,9 @@ class Handlers:
         """The answer to one request."""
         return await self._verbs[type(request)](request, peer)
 
-    def rang(self, event: str, _record: Record) -> None:
+    def rang(self, event: str, record: Record) -> None:
         """Something was announced: whoever waits looks again."""
+        self._hearing.rang(record)
         if event.startswith(("job.", "daemon.")):
             self._bell.ring()
 
@@ -163,7 +166,7 @@ class Handlers:
         rows: list[EventRow] = []
         for name in _names(request.events):
             rows += await self._ledger.events(
-                _nanoseconds(request.since), request.limit, name, request.job, request.worker
+                shape.nanoseconds(request.since), request.limit, name, request.job, request.worker
             )
         rows.sort(key=lambda row: row.at_ns)
         kept = rows[-request.limit :] if request.since is None else rows[: request.limit]
@@ -189,10 +192,21 @@ class Handlers:
 
     # -- jobs ----------------------------------------------------------------------------------
     async def _jobs(self, request: ask.Jobs, _peer: Peer) -> answer.Reply:
-        state = JobState(request.state) if request.state else None
-        rows = await self._ledger.jobs(state, request.limit, request.before)
-        jobs = tuple(shape.job_view(row, self._loop.core) for row in rows)
-        return answer.Jobs(views.JobsView(jobs=jobs))
+        wish = Selection(
+            limit=request.limit,
+            state=JobState(request.state) if request.state else None,
+            before=request.before,
+            after=request.after,
+            oldest=request.order == "oldest",
+            since_ns=shape.nanoseconds(request.since),
+            until_ns=shape.nanoseconds(request.until),
+            name=request.name,
+            kind=request.kind,
+            key=request.key,
+        )
+        page = await self._ledger.page(wish)
+        jobs = tuple(shape.job_view(row, self._loop.core) for row in page.jobs)
+        return answer.Jobs(views.JobsView(jobs=jobs, next=page.next))
 
     async def _show(self, request: ask.Show, _peer: Peer) -> answer.Reply:
         row = await self._ledger.job(request.job)
@@ -322,8 +336,3 @@ def _names(wanted: tuple[str, ...]) -> list[str | None]:
     """Whole names from names and families ("job"); [None] for all."""
     names = [n for n in EVENTS for w in wanted if n == w or n.startswith(f"{w}.")]
     return [*names] if wanted else [None]
-
-
-def _nanoseconds(instant: str | None) -> int | None:
-    """UTC as 2026-01-31T12:00:00.000Z to nanoseconds since 1970."""
-    return int(dt.datetime.fromisoformat(instant).timestamp() * 1e9) if instant else None

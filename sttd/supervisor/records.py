@@ -80,6 +80,24 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     finished_ns: int | None
 
 
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which jobs a listing wants, and from where it goes on. None: whatever it is.
+
+    Newest first and from `before` backwards, or `oldest` first and from `after` on; both are ids.
+    """
+
+    limit: int
+    state: JobState | None = None
+    before: str | None = None
+    after: str | None = None
+    oldest: bool = False
+    since_ns: int | None = None  # created then or later
+    until_ns: int | None = None  # created before
+    name: str | None = None  # a part of it
+    kind: Literal["inbox", "control", "url"] | None = None
+    key: str | None = None
+
+
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """How one attempt ended; kept with the job and shown in *.error.json."""
 

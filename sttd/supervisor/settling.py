@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,8 @@ import msgspec
 from sttd.config import Settings
 from sttd.core.jobs import Job, JobState
 from sttd.supervisor.ledger import Ledger
-from sttd.supervisor.outbox import NameTakenError, Outbox
+from sttd.supervisor.batching import Batching
+from sttd.supervisor.outbox import NameTakenError, Outbox, Wish
 from sttd.supervisor.records import Attempt, JobRow
 from sttd.supervisor.spool import Spool
 from sttd.wire.codes import Code
@@ -33,27 +35,24 @@ class Settling:
         self._ledger = ledger
         self._outbox = outbox
         self._spool = spool
+        self._publications = Batching(self._publish_all)
+        self._originals = Batching(self._keep_all)
 
-    async def publish(self, job: Job, done: Done) -> tuple[JobRow, list[str]] | None:
+    async def publish(self, job: Job, done: Done) -> list[str] | None:
         """Make the outputs visible; None when the attempt holds the job no more.
 
         Raises OSError, StorageFull and StagingError; nothing is then visible.
         """
-        row = await self._ledger.job(job.id)
-        if row is None or row.token != job.token:
-            await self.drop_staging(job)
-            return None
-        staging = self._staging(job)
         out_name = job.out_name
         for _ in range(MOST_NAMES):
             try:
-                outputs = await asyncio.to_thread(
-                    self._outbox.publish, staging, out_name, done.outputs
-                )
+                outputs = await self._publications.ask((job, out_name, done))
             except NameTakenError:
                 out_name = await self._ledger.rename_output(job.id)
             else:
-                return row, outputs
+                if outputs is None:
+                    await self.drop_staging(job)
+                return outputs
         raise FileExistsError(f"no free name for {job.out_name} in the outbox")
 
     async def record(self, job: Job, done: Done, outputs: list[str]) -> bool:
@@ -67,10 +66,10 @@ class Settling:
             segments=job.segments + done.segments,
         )
 
-    async def keep(self, row: JobRow) -> None:
+    async def keep(self, job: str, name: str) -> None:
         """Put the original of a job that has succeeded away, and empty its spool folder."""
-        original = await asyncio.to_thread(self._keep, row)
-        await self._ledger.disposed(row.id, original)
+        original = await self._originals.ask((self._spool.folder(job), name))
+        await self._ledger.disposed(job, original)
 
     async def dispose(self, job: str) -> None:
         """Put the original of a job at rest where it belongs, and empty its spool folder."""
@@ -78,7 +77,7 @@ class Settling:
         if row is None or row.disposed:
             return
         if row.state is JobState.SUCCEEDED:
-            await self.keep(row)
+            await self.keep(row.id, row.name)
             return
         attempts = await self._ledger.attempts(job)
         original = await asyncio.to_thread(self._set_aside, row, attempts)
@@ -91,6 +90,10 @@ class Settling:
     def evidence(self, job: str) -> list[object]:
         """What was found before workers of this job were ended; empty once it left the spool."""
         return _evidence(self._spool.evidence(job))
+
+    def journal(self, job: str) -> Path:
+        """Where what the job has said so far is, while it is in the spool."""
+        return self._spool.journal(job)
 
     def objection(self, row: JobRow) -> str:
         """Why this job cannot be retried: what refused it would refuse it again. "" if nothing."""
@@ -111,9 +114,23 @@ class Settling:
         """Let the spool tell again of a recording that was brought back and queued."""
         await asyncio.to_thread(self._spool.make_known, row)
 
-    def _keep(self, row: JobRow) -> str | None:
-        keep = self.settings.outbox.originals == "keep"
-        return self._outbox.dispose_success(self._spool.folder(row.id), row.name, keep=keep)
+    async def _publish_all(
+        self, wishes: Sequence[tuple[Job, str, Done]]
+    ) -> list[list[str] | None | Exception]:
+        """Paths beneath the outbox; None for an attempt that holds its job no more."""
+        tokens = await self._ledger.tokens([job.id for job, _, _ in wishes])
+        held = [wish for wish in wishes if tokens.get(wish[0].id) == wish[0].token]
+        published = await asyncio.to_thread(
+            self._outbox.publish_all,
+            [Wish(self._staging(job), name, done.outputs) for job, name, done in held],
+        )
+        found = {wish[0].id: one for wish, one in zip(held, published, strict=True)}
+        return [found.get(job.id) for job, _, _ in wishes]
+
+    async def _keep_all(self, jobs: Sequence[tuple[Path, str]]) -> list[str | None | Exception]:
+        if self.settings.outbox.originals == "keep":
+            return await asyncio.to_thread(self._outbox.keep_all, jobs)
+        return await asyncio.to_thread(self._outbox.delete_all, jobs)
 
     def _set_aside(self, row: JobRow, attempts: list[Attempt]) -> str | None:
         report = error_json(row, attempts, self.evidence(row.id))

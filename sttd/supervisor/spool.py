@@ -23,6 +23,7 @@ import msgspec
 from sttd.supervisor import durable
 from sttd.supervisor.durable import Open
 from sttd.supervisor.records import JobRow, NewJob, Signature
+from sttd.wire import journal
 
 AUDIO = "audio"
 OPTIONS = "opts.json"
@@ -194,6 +195,10 @@ class Spool:
     def evidence(self, job: str) -> Path:
         """What was found out about attempts that ended badly, one JSON object a line."""
         return self.folder(job) / "evidence.jsonl"
+
+    def journal(self, job: str) -> Path:
+        """What its worker has heard so far; nothing is there before the first attempt."""
+        return self.folder(job) / journal.NAME
 
     def remove(self, job: str) -> None:
         """Delete the job's folder and what is left in it, and an empty shelf; may be repeated."""

@@ -12,6 +12,9 @@ from sttd.core.supervision import Supervision
 from sttd.core.workers import Run, Worker
 from sttd.supervisor.records import Counts, EventRow, JobRow, printable
 from sttd.wire import views
+from sttd.wire.codes import Code
+from sttd.wire.replies import Error
+from sttd.wire.requests import RequestError
 
 # A job is `claiming` for milliseconds, before anybody knows its id; `withdrawn` is shown as
 # cancelled: its file went away before it was ours.
@@ -24,6 +27,20 @@ def instant(ns: int | None) -> str | None:
         return None
     moment = dt.datetime.fromtimestamp(ns // 10**9, dt.UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{ns // 10**6 % 1000:03d}Z"
+
+
+def nanoseconds(moment: str | None) -> int | None:
+    """The same the other way round. Raises RequestError(bad_request) for what is no time."""
+    if moment is None:
+        return None
+    try:
+        since = dt.datetime.fromisoformat(moment) - dt.datetime.fromtimestamp(0, dt.UTC)
+    except (ValueError, TypeError, OverflowError) as error:
+        example = "2026-01-31T12:00:00.000Z"
+        raise RequestError(
+            Error.of(Code.BAD_REQUEST, f"{moment!r} is no time in UTC as {example}")
+        ) from error
+    return since // dt.timedelta(microseconds=1) * 1000
 
 
 def job_fields(row: JobRow) -> dict[str, object]:
@@ -69,6 +86,7 @@ def detail_view(
     return views.JobDetailView(
         **msgspec.structs.asdict(job_view(row, core)),
         timeline=tuple(timeline),
+        original=None if row.original is None else printable(row.original),
         speed=None if speed is None else round(speed, 3),
         left_s=None if left_s is None else round(left_s, 1),
     )

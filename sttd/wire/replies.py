@@ -21,6 +21,7 @@ from sttd.wire.views import (
     ReloadView,
     RetriedView,
     ScaleView,
+    SegmentsView,
     StatusView,
     SubmittedView,
     VersionView,
@@ -81,6 +82,12 @@ class Jobs(_Reply, frozen=True):
     """To `Jobs` and `Wait`."""
 
     jobs: JobsView
+
+
+class Segments(_Reply, frozen=True):
+    """To `Segments`."""
+
+    segments: SegmentsView
 
 
 class OneJob(_Reply, frozen=True, tag="job"):
@@ -186,6 +193,7 @@ Reply = (
     | Opened
     | Received
     | Jobs
+    | Segments
     | OneJob
     | Detail
     | Retried

@@ -15,64 +15,65 @@ from typing import Annotated, get_args
 import msgspec
 from msgspec import Meta
 
+from sttd.wire.asking import (
+    CHUNK,
+    MAX_BODY,
+    MAX_CORRELATION,
+    MAX_LISTED,
+    MAX_WAIT_S,
+    PROTOCOL,
+    Asked,
+    Instant,
+    JobId,
+    Key,
+    Limit,
+    Name,
+    Offset,
+    Priority,
+    UploadId,
+    WaitS,
+    WorkerId,
+)
 from sttd.wire.codes import Code
+from sttd.wire.job_requests import Cancel, Fetch, Jobs, Retry, Segments, Show, Wait
 from sttd.wire.replies import Error
-from sttd.wire.views import JobStateName
 
-PROTOCOL = 1  # the `v` of every request
-MAX_BODY = 256 * 1024  # bytes of JSON in one request
-CHUNK = 256 * 1024  # bytes of a recording or an output in one binary frame
-MAX_CORRELATION = 32  # bytes
-MAX_WAIT_S = 60.0  # one Wait is held no longer; the client asks again
-MAX_LISTED = 1000  # jobs or events in one reply; ask again with `before` or `since`
-
-JobId = Annotated[str, Meta(min_length=1, max_length=64)]
-WorkerId = Annotated[str, Meta(min_length=1, max_length=32)]
-UploadId = Annotated[str, Meta(min_length=1, max_length=64)]
-# Printable, one line; a key of the client's own choice.
-Key = Annotated[str, Meta(min_length=1, max_length=200)]
-# A name or path beneath something; the kernel's PATH_MAX.
-Name = Annotated[str, Meta(min_length=1, max_length=4096)]
-Priority = Annotated[int, Meta(ge=-1000, le=1000)]
-Offset = Annotated[int, Meta(ge=0, lt=1 << 53)]
-WaitS = Annotated[float, Meta(ge=0, le=MAX_WAIT_S)]
-Limit = Annotated[int, Meta(ge=1, le=MAX_LISTED)]
-# UTC, 2026-01-31T12:00:00.000Z
-Instant = Annotated[str, Meta(min_length=20, max_length=30)]
+__all__ = [  # what is known by this module's name and written elsewhere
+    "CHUNK",
+    "MAX_BODY",
+    "MAX_CORRELATION",
+    "MAX_LISTED",
+    "MAX_WAIT_S",
+    "PROTOCOL",
+    "Cancel",
+    "Fetch",
+    "Jobs",
+    "Retry",
+    "Segments",
+    "Show",
+    "Wait",
+]
 
 
-class _Request(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    omit_defaults=True,
-    tag_field="verb",
-):
-    """What every request has; `v` is put in front by `encode` and taken off by `decode`."""
-
-    v: int = PROTOCOL
-
-
-class Status(_Request, frozen=True, kw_only=True, tag="status"):
+class Status(Asked, frozen=True, kw_only=True, tag="status"):
     """The whole picture. Answer: Status."""
 
 
-class Drain(_Request, frozen=True, kw_only=True, tag="drain"):
+class Drain(Asked, frozen=True, kw_only=True, tag="drain"):
     """Start no more jobs. Answered at once: Drained."""
 
 
-class WaitDrained(_Request, frozen=True, kw_only=True, tag="wait_drained"):
+class WaitDrained(Asked, frozen=True, kw_only=True, tag="wait_drained"):
     """Answered when nothing runs, draining was undone, or the time is over: Drained."""
 
     timeout_s: WaitS = 1.0
 
 
-class Resume(_Request, frozen=True, kw_only=True, tag="resume"):
+class Resume(Asked, frozen=True, kw_only=True, tag="resume"):
     """Undo a drain; probe an engine that is not ok. Answer: Drained."""
 
 
-class _Submission(_Request, frozen=True, kw_only=True):
+class _Submission(Asked, frozen=True, kw_only=True):
     """What the three ways of submitting share.
 
     `options` are the sidecar's, as in docs/protocol.md; what they say of priority yields to
@@ -80,7 +81,7 @@ class _Submission(_Request, frozen=True, kw_only=True):
     Submitted(duplicate=true) and nothing else happens.
     """
 
-    options: dict[str, object] = {}
+    options: dict[str, object] = msgspec.field(default_factory=dict)
     priority: Priority | None = None
     key: Key | None = None
 
@@ -95,7 +96,7 @@ class SubmitOpen(_Submission, frozen=True, kw_only=True, tag="submit_open"):
     bytes: Offset
 
 
-class SubmitChunk(_Request, frozen=True, kw_only=True, tag="submit_chunk"):
+class SubmitChunk(Asked, frozen=True, kw_only=True, tag="submit_chunk"):
     """The bytes from `offset` on, 1 to CHUNK of them, in the third frame. Answer: Received.
 
     Send the next one after the answer: that is the backpressure. A chunk sent twice is fine.
@@ -105,13 +106,13 @@ class SubmitChunk(_Request, frozen=True, kw_only=True, tag="submit_chunk"):
     offset: Offset
 
 
-class SubmitCommit(_Request, frozen=True, kw_only=True, tag="submit_commit"):
+class SubmitCommit(Asked, frozen=True, kw_only=True, tag="submit_commit"):
     """All bytes were sent. Answered after the durable commit: Submitted. May be repeated."""
 
     upload: UploadId
 
 
-class SubmitAbort(_Request, frozen=True, kw_only=True, tag="submit_abort"):
+class SubmitAbort(Asked, frozen=True, kw_only=True, tag="submit_abort"):
     """Forget the upload. Answer: Received."""
 
     upload: UploadId
@@ -132,57 +133,24 @@ class SubmitUrl(_Submission, frozen=True, kw_only=True, tag="submit_url"):
     url: Name
 
 
-class Jobs(_Request, frozen=True, kw_only=True, tag="jobs"):
-    """The newest jobs first, those in `state`, created before the job `before`. Answer: Jobs."""
-
-    state: JobStateName | None = None
-    limit: Limit = 50
-    before: JobId | None = None
-
-
-class Show(_Request, frozen=True, kw_only=True, tag="show"):
-    """One job with its timeline. Answer: Detail."""
-
-    job: JobId
-
-
-class Wait(_Request, frozen=True, kw_only=True, tag="wait"):
-    """Answered when all of these are final, or the time is over: Jobs, in the order given."""
-
-    jobs: Annotated[tuple[JobId, ...], Meta(min_length=1, max_length=MAX_LISTED)]
-    timeout_s: WaitS = 1.0
-
-
-class Cancel(_Request, frozen=True, kw_only=True, tag="cancel"):
-    """Cancel a queued, deferred or running job. Answer: OneJob."""
-
-    job: JobId
-
-
-class Retry(_Request, frozen=True, kw_only=True, tag="retry"):
-    """Put a failed or cancelled job back (OneJob), or with `job` None every failed (Retried)."""
-
-    job: JobId | None = None
-
-
-class Workers(_Request, frozen=True, kw_only=True, tag="workers"):
+class Workers(Asked, frozen=True, kw_only=True, tag="workers"):
     """The workers there are. Answer: Workers."""
 
 
-class Lives(_Request, frozen=True, kw_only=True, tag="lives"):
+class Lives(Asked, frozen=True, kw_only=True, tag="lives"):
     """How workers' lives ended, the latest first. Answer: Lives."""
 
     worker: WorkerId | None = None
     limit: Limit = 50
 
 
-class Why(_Request, frozen=True, kw_only=True, tag="why"):
+class Why(Asked, frozen=True, kw_only=True, tag="why"):
     """What became of a worker or a job, and why. Answer: Explained."""
 
     about: JobId
 
 
-class Memory(_Request, frozen=True, kw_only=True, tag="memory"):
+class Memory(Asked, frozen=True, kw_only=True, tag="memory"):
     """The workers' memory; idle ones are asked what is in it. Answer: Memory.
 
     `deep`: they count their objects by type, too.
@@ -191,31 +159,31 @@ class Memory(_Request, frozen=True, kw_only=True, tag="memory"):
     deep: bool = False
 
 
-class MemoryHistory(_Request, frozen=True, kw_only=True, tag="memory_history"):
+class MemoryHistory(Asked, frozen=True, kw_only=True, tag="memory_history"):
     """The workers' RSS over the last hours. Answer: Curves."""
 
 
-class Config(_Request, frozen=True, kw_only=True, tag="config"):
+class Config(Asked, frozen=True, kw_only=True, tag="config"):
     """The configuration in force. Answer: Config."""
 
 
-class Recycle(_Request, frozen=True, kw_only=True, tag="recycle"):
+class Recycle(Asked, frozen=True, kw_only=True, tag="recycle"):
     """Replace this worker, or with None each of them, after its job. Answer: Recycling."""
 
     worker: WorkerId | None = None
 
 
-class Scale(_Request, frozen=True, kw_only=True, tag="scale"):
+class Scale(Asked, frozen=True, kw_only=True, tag="scale"):
     """Have this many workers until the next start. Answer: Scaled."""
 
     workers: Annotated[int, Meta(ge=0, le=1024)]
 
 
-class Reload(_Request, frozen=True, kw_only=True, tag="reload"):
+class Reload(Asked, frozen=True, kw_only=True, tag="reload"):
     """Read the configuration again. Answer: Reloaded, or Error bad_config."""
 
 
-class Events(_Request, frozen=True, kw_only=True, tag="events"):
+class Events(Asked, frozen=True, kw_only=True, tag="events"):
     """What happened, oldest first: the last `limit` that fit. Answer: Events.
 
     `events` are names (`job.failed`) or families (`job`); empty: all. With `since`, the first
@@ -229,19 +197,8 @@ class Events(_Request, frozen=True, kw_only=True, tag="events"):
     limit: Limit = 100
 
 
-class Version(_Request, frozen=True, kw_only=True, tag="version"):
+class Version(Asked, frozen=True, kw_only=True, tag="version"):
     """The daemon's version and its events endpoint. Answer: Version."""
-
-
-class Fetch(_Request, frozen=True, kw_only=True, tag="fetch"):
-    """A piece of a finished job's output, at most CHUNK bytes from `offset`.
-
-    `output` is one of the job's `outputs`, to the letter. Answer: Fetched and a binary frame.
-    """
-
-    job: JobId
-    output: Name
-    offset: Offset = 0
 
 
 Request = (
@@ -258,6 +215,7 @@ Request = (
     | Jobs
     | Show
     | Wait
+    | Segments
     | Cancel
     | Retry
     | Workers
@@ -275,6 +233,7 @@ Request = (
 )
 
 Submission = SubmitOpen | SubmitPath | SubmitUrl
+Held = Wait | WaitDrained | Segments  # answered when something has happened
 
 
 class _Envelope(msgspec.Struct, frozen=True):

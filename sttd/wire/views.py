@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from sttd.transcripts import Segment
+
 DaemonState = Literal["running", "draining", "drained", "degraded"]
 WorkerState = Literal["starting", "standby", "idle", "busy", "retiring"]
 JobStateName = Literal["queued", "running", "deferred", "succeeded", "failed", "cancelled"]
@@ -151,17 +153,38 @@ class SubmittedView(JobView, frozen=True, kw_only=True):
 
 
 class JobDetailView(JobView, frozen=True, kw_only=True):
-    """`show --json`; the job's events, oldest first, and its pace while it runs."""
+    """`show --json`; the job's events, oldest first, and its pace while it runs.
+
+    `original` is where the recording is put once the job is over: beneath the state directory.
+    """
 
     timeline: tuple[EventView, ...] = ()
+    original: str | None = None
     speed: float | None = None  # seconds of audio done in a second, while it runs
     left_s: float | None = None  # until it is done, at that speed
 
 
-class JobsView(msgspec.Struct, frozen=True, kw_only=True):
-    """`jobs --json` (newest first) and `wait --json` (in the order asked for)."""
+class JobsView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`jobs --json` (newest first) and `wait --json` (in the order asked for).
 
-    jobs: tuple[JobView, ...] = ()
+    `next`: the job behind which the listing goes on; left out at its end.
+    """
+
+    jobs: tuple[JobView, ...]
+    next: str | None = None
+
+
+class SegmentsView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job has said since a cursor, and how it stands.
+
+    `cursor` is what to ask with next. `restarted`: these are the first, what was given before is
+    void. Of a job that has succeeded the rest is in its manifest, the last of its outputs.
+    """
+
+    job: JobView
+    segments: tuple[Segment, ...] = ()
+    cursor: str = ""
+    restarted: bool = False
 
 
 class WorkersView(msgspec.Struct, frozen=True, kw_only=True):

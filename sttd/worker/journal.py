@@ -13,29 +13,14 @@ from pathlib import Path
 import msgspec
 
 from sttd.transcripts import Segment
-
-
-class Began(msgspec.Struct, frozen=True, tag="began"):
-    """An attempt began to listen at `start_s` seconds."""
-
-    attempt: int
-    start_s: float
-
-
-class Said(msgspec.Struct, frozen=True, tag="said"):
-    """A final segment."""
-
-    segment: Segment
-
-
-Line = Began | Said
+from sttd.wire.journal import NAME, Began, Line, Said
 
 
 class Journal:
     """Open for one attempt. `sessions` holds the earlier attempts that committed something."""
 
     def __init__(self, folder: Path, attempt: int, *, resume: bool) -> None:
-        path = folder / "segments.jsonl"
+        path = folder / NAME
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._encoder = msgspec.json.Encoder()
         self.sessions: list[tuple[float, list[Segment]]] = []

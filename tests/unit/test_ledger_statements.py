@@ -36,6 +36,8 @@ def test_every_statement_is_used_and_every_statement_used_exists() -> None:
     asked = set(re.findall(r"(?:run|rows?|script)\(\s*\"(\w+)\"", code))
     asked |= set(re.findall(r"_pragma\(store, \"(\w+)\"\)", code))
     asked |= set(re.findall(r"\(\"(\w+)\", ?(?:\{|values|msgspec)", code))  # notes
+    asked |= set(re.findall(r"_(?:seq|edge)\(store, \"(\w+)\"", code))
+    asked |= {f"jobs{which}{order}" for which in ("", "_open", "_ended") for order in ("", "_up")}
     asked |= set(MIGRATIONS)
     asked |= {
         f"{which}_events_{scope}"
@@ -137,7 +139,16 @@ def test_a_row_that_contradicts_its_state_is_refused(state: str, wrong: str) -> 
         ("rebase_deferred", "job_wake"),
         ("oldest_queued", "job_queued"),
         ("jobs_ended", "job_ended"),
+        ("jobs", "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        ("jobs_up", "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        ("jobs_ended", "job_ended (state=? AND rowid>? AND rowid<?)"),
+        ("jobs_ended_up", "job_ended (state=? AND rowid>? AND rowid<?)"),
         ("jobs_open", "job_open"),
+        ("jobs_open_up", "job_open"),
+        ("page_start", "sqlite_autoindex_job_1 (id>?)"),
+        ("page_end", "sqlite_autoindex_job_1 (id<?)"),
+        ("id_after", "INTEGER PRIMARY KEY (rowid>?)"),
+        ("id_before", "INTEGER PRIMARY KEY (rowid<?)"),
         ("all_open", "job_open"),
         ("undisposed", "job_open"),
         ("interrupted", "job_open"),
@@ -163,8 +174,13 @@ def test_a_statement_is_served_by_its_index(name: str, index: str) -> None:
     connection.close()
 
 
-def test_claiming_needs_no_sorting() -> None:
+# the queue alone is sorted for a listing, and it has a limit
+@pytest.mark.parametrize(
+    "name", ["claim", "jobs", "jobs_up", "jobs_ended", "jobs_ended_up", "page_start", "page_end"]
+)
+def test_neither_claiming_nor_a_page_of_a_listing_needs_sorting(name: str) -> None:
     connection = schema()
-    plan = connection.execute(f"EXPLAIN QUERY PLAN {SQL['claim']}", {"limit": 1, "now": 1})
+    values = dict.fromkeys(re.findall(r":(\w+)", SQL[name]), 1)
+    plan = connection.execute(f"EXPLAIN QUERY PLAN {SQL[name]}", values)
     assert not any("TEMP B-TREE" in row[3] for row in plan)
     connection.close()

@@ -374,18 +374,61 @@ SELECT * FROM job_row WHERE key = :key;
 -- page_start: where a listing goes on; a job pruned in between is replaced by its next newer one
 SELECT seq FROM job WHERE id >= :id ORDER BY id LIMIT 1;
 
--- jobs: newest first
-SELECT * FROM job_row WHERE seq < :before ORDER BY seq DESC LIMIT :limit;
+-- page_end: the same for a listing the other way, where the next older one replaces it
+SELECT seq FROM job WHERE id <= :id ORDER BY id DESC LIMIT 1;
+
+-- last_seq: of the newest job
+SELECT seq FROM job ORDER BY seq DESC LIMIT 1;
+
+-- id_after: of the first job that arrived after this place
+SELECT id FROM job WHERE seq > :seq ORDER BY seq LIMIT 1;
+
+-- id_before: of the last job that arrived before this place
+SELECT id FROM job WHERE seq < :seq ORDER BY seq DESC LIMIT 1;
+
+-- jobs: those that fit, newest first
+SELECT * FROM job_row WHERE seq > :after AND seq < :before
+  AND created_ns >= :since AND created_ns < :until
+  AND (:kind IS NULL OR kind = :kind) AND (:name IS NULL OR instr(name, :name) > 0)
+ORDER BY seq DESC LIMIT :limit;
+
+-- jobs_up: those that fit, oldest first
+SELECT * FROM job_row WHERE seq > :after AND seq < :before
+  AND created_ns >= :since AND created_ns < :until
+  AND (:kind IS NULL OR kind = :kind) AND (:name IS NULL OR instr(name, :name) > 0)
+ORDER BY seq LIMIT :limit;
 
 -- jobs_open: in a state that is not final, newest first; sorts the queue, which has a limit
 SELECT * FROM job_row WHERE seq IN (
-  SELECT seq FROM job INDEXED BY job_open WHERE disposed = 0 AND state = :state AND seq < :before
+  SELECT seq FROM job INDEXED BY job_open
+  WHERE disposed = 0 AND state = :state AND seq > :after AND seq < :before
+    AND created_ns >= :since AND created_ns < :until
+    AND (:kind IS NULL OR kind = :kind) AND (:name IS NULL OR instr(name, :name) > 0)
   ORDER BY seq DESC LIMIT :limit)
 ORDER BY seq DESC;
 
+-- jobs_open_up: likewise, oldest first
+SELECT * FROM job_row WHERE seq IN (
+  SELECT seq FROM job INDEXED BY job_open
+  WHERE disposed = 0 AND state = :state AND seq > :after AND seq < :before
+    AND created_ns >= :since AND created_ns < :until
+    AND (:kind IS NULL OR kind = :kind) AND (:name IS NULL OR instr(name, :name) > 0)
+  ORDER BY seq LIMIT :limit)
+ORDER BY seq;
+
 -- jobs_ended: in a final state, newest first
-SELECT * FROM job_row WHERE finished_ns IS NOT NULL AND state = :state AND seq < :before
+SELECT * FROM job_row
+WHERE finished_ns IS NOT NULL AND state = :state AND seq > :after AND seq < :before
+  AND created_ns >= :since AND created_ns < :until
+  AND (:kind IS NULL OR kind = :kind) AND (:name IS NULL OR instr(name, :name) > 0)
 ORDER BY seq DESC LIMIT :limit;
+
+-- jobs_ended_up: likewise, oldest first
+SELECT * FROM job_row
+WHERE finished_ns IS NOT NULL AND state = :state AND seq > :after AND seq < :before
+  AND created_ns >= :since AND created_ns < :until
+  AND (:kind IS NULL OR kind = :kind) AND (:name IS NULL OR instr(name, :name) > 0)
+ORDER BY seq LIMIT :limit;
 
 -- all_open: in a state that is not final and holds few, oldest first
 SELECT * FROM job_row WHERE disposed = 0 AND state = :state ORDER BY seq;

@@ -11,7 +11,6 @@ from sttd.supervisor.ledger.store import Store, Value
 from sttd.supervisor.records import Attempt, Counts, EventRow, JobRow, WorkerLife
 
 _SECOND = 1_000_000_000
-_NEWEST = (1 << 63) - 1  # no seq reaches it
 _SHORTEST_HALF = 4  # fewer characters of an id say nothing
 _LOOKED_THROUGH = 10_000  # latest jobs, for ids that end alike: no index serves that
 
@@ -42,19 +41,6 @@ def job_by_key(store: Store, key: str) -> JobRow | None:
     """The job that was submitted under that idempotency key."""
     row = store.row("job_by_key", key=key)
     return None if row is None else rows.job_row(row)
-
-
-def jobs(store: Store, state: JobState | None, limit: int, before: str | None) -> list[JobRow]:
-    """Newest first, from the one that arrived just before `before`."""
-    start = None if before is None else store.row("page_start", id=before)
-    seq = _NEWEST if start is None else start[0]
-    if state is None:
-        found = store.rows("jobs", before=seq, limit=limit)
-    elif state in FINAL:
-        found = store.rows("jobs_ended", state=state.value, before=seq, limit=limit)
-    else:
-        found = store.rows("jobs_open", state=state.value, before=seq, limit=limit)
-    return [rows.job_row(row) for row in found]
 
 
 def in_state(store: Store, state: JobState) -> list[JobRow]:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sttd.core.jobs import JobState
-from sttd.supervisor.ledger import queries
+from sttd.supervisor.ledger import listing, queries
 from sttd.supervisor.ledger.errors import LedgerError
 from sttd.supervisor.ledger.group import READ, READ_NOTES, Kind, Operation
+from sttd.supervisor.ledger.listing import Page
 from sttd.supervisor.ledger.store import Store
 from sttd.supervisor.ledger.thread import LedgerThread
-from sttd.supervisor.records import Attempt, Counts, EventRow, JobRow, WorkerLife
+from sttd.supervisor.records import Attempt, Counts, EventRow, JobRow, Selection, WorkerLife
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,7 +45,12 @@ class Questions:
         self, state: JobState | None, limit: int, before: str | None = None
     ) -> list[JobRow]:
         """Newest first; `before` is the last id of the page before."""
-        return await self._ask(READ, queries.jobs, state, limit, before)
+        wish = Selection(state=state, limit=limit, before=before)
+        return (await self.page(wish)).jobs
+
+    async def page(self, wish: Selection) -> Page:
+        """Jobs that fit, and where the listing goes on."""
+        return await self._ask(READ, listing.page, wish)
 
     async def in_state(self, state: JobState) -> list[JobRow]:
         """All of them, oldest first; for claiming and running."""
@@ -57,6 +63,10 @@ class Questions:
     async def known(self, ids: Sequence[str]) -> set[str]:
         """Those of the ids that are jobs."""
         return await self._ask(READ, queries.known, list(ids))
+
+    async def tokens(self, ids: Sequence[str]) -> dict[str, str | None]:
+        """The token under which each of these jobs runs, or ran last."""
+        return await self._ask(READ, queries.tokens, list(ids))
 
     async def similar(self, prefix: str, limit: int = 5) -> list[str]:
         """Ids that begin or end like a mistyped one."""
