@@ -2,9 +2,11 @@
 # make demo    sttd at work on real recordings; AUDIO="a.wav b.mp3" for your own
 # make test    the tests; ARGS="-k inbox" for some of them
 # make sweep   the long fault sweeps, for hours; root makes the file systems they need
-# make check   format, lint, strict types, import contracts, tests
+# make check   format, lint, strict types, import contracts, documents, tests
+# make docs    the documents as pages in site/; a broken link is an error
 # make run     a daemon on ./var, on the embedded engine; talk to it as it says
 # make man     the manual pages in man/, from --help and etc/sttd.toml
+# make schema  the JSON Schema of the configuration, etc/sttd.schema.json
 # make build   wheel and source distribution in dist/
 # make clean   remove what the others made, but not ./var
 #
@@ -18,7 +20,7 @@ ARGS ?=
 
 PIP := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt
 
-.PHONY: env demo test sweep check format lint types contracts run man build clean
+.PHONY: env demo test sweep check format lint types contracts docs run man schema build clean
 
 env: $(VENV)/.complete
 
@@ -43,7 +45,7 @@ test: env
 sweep: env
 	$(BIN)/python -m pytest -m sweep $(ARGS)
 
-check: format lint types contracts test
+check: format lint types contracts docs test
 
 format: env
 	$(BIN)/ruff format --check .
@@ -56,6 +58,9 @@ types: env
 
 contracts: env
 	$(BIN)/lint-imports
+
+docs: env
+	$(BIN)/mkdocs build --strict --quiet
 
 var/sttd.toml:
 	mkdir -p var
@@ -79,10 +84,13 @@ run: $(VENV)/.runs var/sttd.toml
 man: env
 	$(BIN)/python -m scripts.man
 
+schema: env
+	$(BIN)/python -m scripts.schema
+
 build: env
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 		.import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

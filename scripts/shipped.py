@@ -48,8 +48,12 @@ class Paragraph(NamedTuple):
 
 def head(text: str) -> tuple[str, ...]:
     """The comment at the file's beginning, without its marks."""
-    first = text.split("\n\n", 1)[0]
-    return tuple(line.removeprefix("#").removeprefix(" ") for line in first.splitlines())
+    lines = text.partition("\n\n")[0].splitlines()
+    return tuple(
+        line.removeprefix("#").removeprefix(" ")
+        for line in lines
+        if not line.startswith("#:")  # a directive for editors
+    )
 
 
 def sections(text: str) -> Iterator[Section]:

@@ -24,15 +24,15 @@ LONGEST_IPC_PATH = 107
 SHORTEST_MESSAGE = 64 * 1024  # bytes; a request with a chunk of an upload in it
 SHORTEST_SAMPLE = 0.001  # seconds
 
-_CREDENTIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+CREDENTIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # A key of the Speech service: 32 hexadecimal digits, or 84 letters and digits. CURVE: 40 of Z85.
-_SECRET_ITSELF = re.compile(r"[0-9A-Fa-f]{32}|[A-Za-z0-9]{84}|[A-Za-z0-9]{40}")
-_ENGINE = re.compile(r"[A-Za-z0-9][\w.-]*|[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
+SECRET_ITSELF = re.compile(r"[0-9A-Fa-f]{32}|[A-Za-z0-9]{84}|[A-Za-z0-9]{40}")
+ENGINE = re.compile(r"[A-Za-z0-9][\w.-]*|[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 _EXTENSION = re.compile(r"[^\s./\\]{1,16}")
-_HOST = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
-_ADDRESS = re.compile(r"https?://[!-~]*[A-Za-z0-9\]][!-~]*", re.ASCII)
-_NOT_AUDIO = frozenset({"json", "part", "filepart", "partial", "tmp", "swp", "download"})
-_OURS = ("done", "failed", "ledger", "spool")
+HOST = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+ADDRESS = re.compile(r"https?://[!-~]*[A-Za-z0-9\]][!-~]*", re.ASCII)
+NOT_AUDIO = frozenset({"json", "part", "filepart", "partial", "tmp", "swp", "download"})
+OURS = ("done", "failed", "ledger", "spool")
 
 
 class Misfit(msgspec.Struct, frozen=True):
@@ -54,7 +54,7 @@ def _folder_beneath(value: str) -> str:
     path = os.path.normpath(value) if value else ""
     if path in ("", ".", "/") or path.startswith(".."):
         raise ValueProblem("must be a folder beneath state_dir, or an absolute path")
-    if path.split("/")[0] in _OURS:
+    if path.split("/")[0] in OURS:
         raise ValueProblem(f"must not be in {path.split('/')[0]}/, which is sttd's own")
     return path
 
@@ -76,7 +76,7 @@ def _extensions(value: tuple[str, ...]) -> tuple[str, ...]:
     for each in tidy:
         if not _EXTENSION.fullmatch(each):
             raise ValueProblem(f'"{each}" is no extension', 'write them like "wav"')
-        if each in _NOT_AUDIO:
+        if each in NOT_AUDIO:
             raise ValueProblem(f'"{each}" marks sidecars and unfinished files', "leave it out")
     if not tidy:
         raise ValueProblem("must name at least one extension")
@@ -107,9 +107,9 @@ def _max_message(value: int) -> int:
 
 def _credential(value: str) -> str:
     remedy = 'give the name of a credential, like "speech-key", never the secret itself'
-    if _SECRET_ITSELF.fullmatch(value):
+    if SECRET_ITSELF.fullmatch(value):
         raise ValueProblem("looks like the secret itself (not shown)", remedy)
-    if value and not _CREDENTIAL.fullmatch(value):
+    if value and not CREDENTIAL.fullmatch(value):
         raise ValueProblem("is no credential's name (not shown)", remedy)
     return value
 
@@ -165,15 +165,26 @@ def _check_host_port(value: str, example: str) -> None:
 
 def _hosts(value: tuple[str, ...]) -> tuple[str, ...]:
     for each in value:
-        if not _HOST.fullmatch(each):
+        if not HOST.fullmatch(each):
             raise ValueProblem(
                 f'"{each}" is no host name', 'write "recordings.example.com", without https://'
             )
     return tuple(each.lower() for each in value)
 
 
+def _allocator(value: str) -> str:
+    if value not in ("system", "jemalloc") and not value.startswith("/"):
+        raise ValueProblem(
+            'must be "system", "jemalloc" or the absolute path of a library',
+            did_you_mean(nearest(value, ("system", "jemalloc"))),
+        )
+    if ":" in value or " " in value:  # ld.so takes either for a separator
+        raise ValueProblem("must be the path of one library, without colon and space")
+    return value
+
+
 def _engine(value: str) -> str:
-    if not _ENGINE.fullmatch(value):
+    if not ENGINE.fullmatch(value):
         raise ValueProblem(
             "is no engine", 'azure, pocketsphinx, an installed plug-in or "package.module:Class"'
         )
@@ -186,24 +197,13 @@ def _command(value: tuple[str, ...]) -> tuple[str, ...]:
             "must begin with the absolute path of a program",
             'like ["/usr/local/bin/transcribed", "--quiet"]; no shell is involved',
         )
-def _allocator(value: str) -> str:
-    if value not in ("system", "jemalloc") and not value.startswith("/"):
-        raise ValueProblem(
-            'must be "system", "jemalloc" or the absolute path of a library',
-            did_you_mean(nearest(value, ("system", "jemalloc"))),
-        )
-    if ":" in value or " " in value:  # ld.so takes either for a separator
-        raise ValueProblem("must be the path of one library, without colon and space")
-    return value
-
-
     if any("\0" in each for each in value):
         raise ValueProblem("must have no NUL in it")
     return value
 
 
 def _address(value: str) -> str:
-    if value and not _ADDRESS.fullmatch(value):
+    if value and not ADDRESS.fullmatch(value):
         raise ValueProblem("must be an address of http or https", 'like "https://example.com/hook"')
     return value
 
@@ -231,6 +231,7 @@ SINGLE: dict[str, Callable[[Any], Any]] = {
     "control.curve_clients": _absolute,
     "control.allow_paths": _absolute_all,
     "control.max_message": _max_message,
+    "pool.allocator": _allocator,
     "recycle.sample_every": _sample_every,
     "limits.max_file_size": _more_than_zero,
     "limits.max_duration": _more_than_zero,
@@ -245,7 +246,6 @@ SINGLE: dict[str, Callable[[Any], Any]] = {
     "notify.timeout": _more_than_zero,
 }
 
-    "pool.allocator": _allocator,
 
 # -- values together ---------------------------------------------------------------------------
 def misfits(settings: Settings) -> Iterator[Misfit]:
