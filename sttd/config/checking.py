@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from sttd.config import allocators
 from sttd.config.loading import ETC, load
 from sttd.config.problems import ConfigError, Problem
 from sttd.config.sections import Settings
@@ -45,8 +46,9 @@ def check(
     problems = list(settings.warnings)
     problems += _folders(settings)
     problems += _sockets(settings)
-    problems += _engine(settings, engine_check)
     problems += _metrics(settings)
+    problems += _engine(settings, engine_check)
+    problems += _allocator(settings)
     problems += _credentials(settings, environ, etc)
     return problems
 
@@ -116,14 +118,14 @@ def _group_exists(name: str) -> bool:
     return True
 
 
-# -- the engine --------------------------------------------------------------------------------
-def _engine(settings: Settings, engine_check: EngineCheck | None) -> Iterator[Problem]:
 def _metrics(settings: Settings) -> Iterator[Problem]:
     if settings.metrics.listen and not _is_there("prometheus_client"):
         message = "the package prometheus-client is missing"
         yield _problem(settings, "metrics.listen", message, "pip install 'sttd[metrics]'")
 
 
+# -- the engine --------------------------------------------------------------------------------
+def _engine(settings: Settings, engine_check: EngineCheck | None) -> Iterator[Problem]:
     name = settings.engine.name
     missing, remedy = _missing(name)
     if missing:
@@ -133,6 +135,14 @@ def _metrics(settings: Settings) -> Iterator[Problem]:
             engine_check(name, settings.engine.options_for(name))
         except ValueError as error:
             yield _problem(settings, "engine.name", f"the engine {name} says: {error}")
+
+
+def _allocator(settings: Settings) -> Iterator[Problem]:
+    try:
+        allocators.preload(settings.pool.allocator)
+    except allocators.MissingAllocatorError as error:
+        remedy = 'install it, or allocator = "system"'
+        yield _problem(settings, "pool.allocator", str(error), remedy)
 
 
 def _missing(name: str) -> tuple[str, str]:
