@@ -31,6 +31,7 @@ from sttd.wire.messages import (
     ToTemplate,
 )
 from sttd.worker.channel import Channel
+from sttd.worker.rehearsal import rehearse_decoding, rehearse_job
 from sttd.worker.tidy import rss_bytes
 
 PID = struct.Struct("=i")
@@ -59,6 +60,7 @@ def load(order: Load) -> Product:
     if order.role == "decoder":
         from sttd.worker import companion  # noqa: PLC0415 (each template imports only its own)
 
+        rehearse_decoding()
         return Product(companion.run, name="decoder", version=companion.VERSION)
     from sttd.engines.loading import load as load_engine  # noqa: PLC0415
     from sttd.worker import main  # noqa: PLC0415
@@ -70,6 +72,7 @@ def load(order: Load) -> Product:
             main.respawn, name=engine_class.name, version=str(engine_class.version), start=start
         )
     engine = engine_class(order.options)
+    rehearse_job()
 
     def run(fork: Fork, fds: list[int]) -> None:
         main.run(engine, fork, fds, trim_threshold=order.trim_threshold)

@@ -6,6 +6,7 @@ docs/engines.md has the same table for operators; a test compares the two.
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, TypeVar
@@ -142,7 +143,9 @@ class EngineSettings(JobSettings, frozen=True, kw_only=True, forbid_unknown_fiel
 def for_engine(options: Mapping[str, object]) -> EngineSettings:
     """`[engine.options]`, checked. Raises SettingsError."""
     _check_keys(options, EngineSettings, "[engine.options]")
-    return _convert(dict(options), EngineSettings, "[engine.options]")
+    settings = _convert(dict(options), EngineSettings, "[engine.options]")
+    for_job(settings, {})  # what is made on first use is made once, in the template
+    return settings
 
 
 def for_job(configured: EngineSettings, options: Mapping[str, object]) -> JobSettings:
@@ -157,6 +160,7 @@ def harmless(settings: JobSettings) -> JobSettings:
     return JobSettings(**{key: getattr(settings, key) for key in HARMLESS})
 
 
+@functools.cache  # milliseconds, which a short job would otherwise consist of
 def _fields(model: type[JobSettings]) -> dict[str, str]:
     """The keys as written, with the names of their fields."""
     return {field.encode_name: field.name for field in msgspec.structs.fields(model)}
