@@ -47,18 +47,17 @@ class Deeds:
     async def publish(self, job: Job, worker: str, done: Done) -> None:
         """Make the outputs visible, record it, put the original away."""
         try:
-            published = await self._settling.publish(job, done)
+            outputs = await self._settling.publish(job, done)
         except (OSError, StorageFull, StagingError, LedgerFull) as error:
             self._feed(on.PublishFailed(job.id, str(error)))
             await self.requeue(_held_up(job, worker, error))
             return
-        if published is None:  # another attempt holds the job by now: nothing was published
+        if outputs is None:  # another attempt holds the job by now: nothing was published
             self._feed(on.Published(job.id))
             self._log.event(
                 "worker.late", worker=worker, job=job.id, attempt=job.attempt, what="Publish"
             )
             return
-        row, outputs = published
         await self._insist(lambda: self._settling.record(job, done, outputs))
         self._feed(on.Published(job.id))
         if done.damage:
@@ -74,7 +73,7 @@ class Deeds:
             duration_s=done.duration_s,
             outputs=outputs,
         )
-        await self._insist(lambda: self._settling.keep(row))
+        await self._insist(lambda: self._settling.keep(job.id, job.name))
 
     async def _insist(self, deed: Callable[[], Awaitable[T]]) -> T:
         """Do what must be done, again and again while the disk is full."""

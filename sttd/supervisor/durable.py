@@ -56,7 +56,7 @@ def _path_of(descriptor: int) -> str:
         return "unknown"
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path | str) -> None:
     """Sync a folder, so that the names in it last."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -34,10 +34,11 @@ class Manifest(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(Manifest)
 
 
-def read_manifest(path: Path) -> Manifest | None:
+def read_manifest(path: str | Path) -> Manifest | None:
     """The manifest at `path`; None when there is none, or something else, or half of one."""
     try:
-        return _decoder.decode(path.read_bytes())
+        with open(path, "rb") as file:
+            return _decoder.decode(file.read())
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

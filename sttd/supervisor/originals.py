@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -44,30 +44,65 @@ class Originals:
             folder.mkdir(parents=True, exist_ok=True)
             durable.sync_folder(folder.parent)
 
-    def delete(self, folder: Path) -> None:
-        """Delete the original, for good, with everything else in the job's folder."""
-        with durable.storage(f"cannot delete {folder}"):
-            if folder.is_dir():
-                for name in (AUDIO, OPTIONS):
-                    (folder / name).unlink(missing_ok=True)
-                durable.sync_folder(folder)
-            self._spool.remove(folder.name)
+    def delete(self, jobs: Sequence[tuple[Path, str]]) -> list[str | Exception | None]:
+        """Delete the originals, for good, with everything else in the jobs' folders."""
+        return [self._delete(folder) for folder, _ in jobs]
 
-    def keep(self, folder: Path, name: str) -> str | None:
-        """Move the original to done/, its sidecar beside it; empty the job's folder.
+    def keep(self, jobs: Sequence[tuple[Path, str]]) -> list[str | Exception | None]:
+        """Move originals to done/, sidecars beside them; empty the jobs' folders, (folder, name).
 
-        Returns "done/..."; None when there is no original and no trace of where it went.
+        "done/..." for each; None when there is no original and no trace of where it went; or its
+        error. One fsync of a folder is for all, and each stands for itself.
         """
+        synced: dict[Path, Exception | None] = {}
+        moved: list[tuple[Path, str | None] | Exception] = [self._move(*job) for job in jobs]
+        done: list[str | Exception | None] = []
+        for (folder, name), one in zip(jobs, moved, strict=True):
+            if isinstance(one, Exception):
+                done.append(one)
+                continue
+            target, found = one
+            if target not in synced:
+                synced[target] = _trouble_syncing(target)
+            if (error := synced[target]) is None:
+                error = self._empty(folder, name)
+            done.append(error or _told("done", self._done, target, found))
+        return done
+
+    def _delete(self, folder: Path) -> Exception | None:
+        try:
+            with durable.storage(f"cannot delete {folder}"):
+                if folder.is_dir():
+                    for name in (AUDIO, OPTIONS):
+                        (folder / name).unlink(missing_ok=True)
+                    durable.sync_folder(folder)
+                self._spool.remove(folder.name)
+        except Exception as error:  # noqa: BLE001 - handed to whoever asked
+            return error
+        return None
+
+    def _move(self, folder: Path, name: str) -> tuple[Path, str | None] | Exception:
+        """Where the original is now, its sidecar beside it; not yet durable."""
         prefix, base = names.split(name)
-        with durable.storage(f"cannot move {name!r} to {self._done}"):
-            target = make_folders(self._done, prefix)
-            found = self._place(folder / AUDIO, target, base) or self._find_kept(
-                folder, target, base
-            )
-            if found is not None:
-                _move_beside(folder / OPTIONS, target, found)
-            self._finish(folder, target)
-        return _told("done", self._done, target, found)
+        try:
+            with durable.storage(f"cannot move {name!r} to {self._done}"):
+                target = make_folders(self._done, prefix) if prefix else self._done
+                found = self._place(folder / AUDIO, target, base) or self._find_kept(
+                    folder, target, base
+                )
+                if found is not None:
+                    _move_beside(folder / OPTIONS, target, found)
+        except Exception as error:  # noqa: BLE001 - handed to whoever asked
+            return error
+        return target, found
+
+    def _empty(self, folder: Path, name: str) -> Exception | None:
+        try:
+            with durable.storage(f"cannot move {name!r} to {self._done}"):
+                self._spool.remove(folder.name)
+        except Exception as error:  # noqa: BLE001 - handed to whoever asked
+            return error
+        return None
 
     def fail(self, folder: Path, name: str, report: bytes) -> str | None:
         """Move the original to failed/: the report first, then the original, its sidecar beside it.
@@ -197,6 +232,15 @@ class Originals:
         if len(self._hints) >= _MAX_HINTS:
             self._hints.clear()
         self._hints[wish] = number + 1
+
+
+def _trouble_syncing(folder: Path) -> Exception | None:
+    try:
+        with durable.storage(f"cannot keep originals in {folder}"):
+            durable.sync_folder(folder)
+    except Exception as error:  # noqa: BLE001 - handed to whoever asked
+        return error
+    return None
 
 
 def _renamed(source: Path, target: Path) -> bool:

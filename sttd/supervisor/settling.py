@@ -16,8 +16,8 @@ import msgspec
 
 from sttd.config import Settings
 from sttd.core.jobs import Job, JobState
-from sttd.supervisor.ledger import Ledger
 from sttd.supervisor.batching import Batching
+from sttd.supervisor.ledger import Ledger
 from sttd.supervisor.outbox import NameTakenError, Outbox, Wish
 from sttd.supervisor.records import Attempt, JobRow
 from sttd.supervisor.spool import Spool
@@ -36,7 +36,7 @@ class Settling:
         self._outbox = outbox
         self._spool = spool
         self._publications = Batching(self._publish_all)
-        self._originals = Batching(self._keep_all)
+        self._originals = Batching(self._dispose_successes)
 
     async def publish(self, job: Job, done: Done) -> list[str] | None:
         """Make the outputs visible; None when the attempt holds the job no more.
@@ -77,7 +77,10 @@ class Settling:
         if row is None or row.disposed:
             return
         if row.state is JobState.SUCCEEDED:
-            await self.keep(row.id, row.name)
+            [original] = await self._dispose_successes([(self._spool.folder(job), row.name)])
+            if isinstance(original, Exception):
+                raise original
+            await self._ledger.disposed(job, original)
             return
         attempts = await self._ledger.attempts(job)
         original = await asyncio.to_thread(self._set_aside, row, attempts)
@@ -116,7 +119,7 @@ class Settling:
 
     async def _publish_all(
         self, wishes: Sequence[tuple[Job, str, Done]]
-    ) -> list[list[str] | None | Exception]:
+    ) -> list[list[str] | Exception | None]:
         """Paths beneath the outbox; None for an attempt that holds its job no more."""
         tokens = await self._ledger.tokens([job.id for job, _, _ in wishes])
         held = [wish for wish in wishes if tokens.get(wish[0].id) == wish[0].token]
@@ -127,10 +130,11 @@ class Settling:
         found = {wish[0].id: one for wish, one in zip(held, published, strict=True)}
         return [found.get(job.id) for job, _, _ in wishes]
 
-    async def _keep_all(self, jobs: Sequence[tuple[Path, str]]) -> list[str | None | Exception]:
-        if self.settings.outbox.originals == "keep":
-            return await asyncio.to_thread(self._outbox.keep_all, jobs)
-        return await asyncio.to_thread(self._outbox.delete_all, jobs)
+    async def _dispose_successes(
+        self, jobs: Sequence[tuple[Path, str]]
+    ) -> list[str | Exception | None]:
+        keep = self.settings.outbox.originals == "keep"
+        return await asyncio.to_thread(self._outbox.dispose_successes, jobs, keep=keep)
 
     def _set_aside(self, row: JobRow, attempts: list[Attempt]) -> str | None:
         report = error_json(row, attempts, self.evidence(row.id))

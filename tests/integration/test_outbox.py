@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from sttd.core.jobs import JobState
-from sttd.supervisor import originals, outbox
+from sttd.supervisor import originals, publication
 from sttd.supervisor.beneath import rename_noreplace
 from sttd.supervisor.durable import StorageBroken, StorageFull
 from sttd.supervisor.outbox import NameTakenError, Outbox, StagingError
@@ -60,7 +60,11 @@ class Home:
         return staging, outputs
 
     def dispose(self, row: JobRow, *, keep: bool = True) -> str | None:
-        return self.outbox.dispose_success(self.spool.folder(row.id), row.name, keep=keep)
+        jobs = [(self.spool.folder(row.id), row.name)]
+        [done] = self.outbox.dispose_successes(jobs, keep=keep)
+        if isinstance(done, Exception):
+            raise done
+        return done
 
     def fail(self, row: JobRow) -> str | None:
         report = REPORT % row.id.encode()
@@ -145,7 +149,7 @@ def test_the_manifest_comes_last_and_only_after_its_siblings_are_durable(
         steps.append(f"sync {Path(place).name}")
         fsync(descriptor)
 
-    monkeypatch.setattr(outbox, "rename_noreplace", renaming)
+    monkeypatch.setattr(publication, "rename_noreplace", renaming)
     monkeypatch.setattr(os, "fsync", syncing)
     staging, outputs = home.stage(new_id())
     home.outbox.publish(staging, "a/meeting", outputs)
@@ -185,7 +189,7 @@ def test_a_disk_that_fills_up_half_way_leaves_nothing_visible(
             raise OSError(errno.ENOSPC, "full")
         rename_noreplace(source, target)
 
-    monkeypatch.setattr(outbox, "rename_noreplace", renaming)
+    monkeypatch.setattr(publication, "rename_noreplace", renaming)
     staging, outputs = home.stage(new_id())
     with pytest.raises(StorageFull):
         home.outbox.publish(staging, "meeting", outputs)

@@ -173,7 +173,8 @@ class World:
         assert row is not None
         folder = self.spool.folder(job)
         if row.state is JobState.SUCCEEDED:
-            where = self.outbox.dispose_success(folder, row.name, keep=self.keep)
+            [where] = self.outbox.dispose_successes([(folder, row.name)], keep=self.keep)
+            assert not isinstance(where, Exception)
         else:
             report = {"job_id": job, "code": row.error_code, "message": row.error_message}
             where = self.outbox.dispose_failure(folder, row.name, msgspec.json.encode(report))

@@ -440,6 +440,10 @@ ORDER BY finished_ns LIMIT :limit;
 -- known: which of these ids are jobs
 SELECT id FROM job WHERE id IN (SELECT value FROM json_each(:ids));
 
+-- tokens: under which those of these jobs that run are running
+SELECT id, token FROM job
+WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 'running';
+
 -- similar_start: ids that begin like this; ids are hexadecimal, so "g" follows them all
 SELECT id FROM job WHERE id >= :start AND id < :start || 'g' ORDER BY id DESC LIMIT :limit;
 

@@ -64,6 +64,11 @@ def known(store: Store, jobs: Sequence[str]) -> set[str]:
     return {row[0] for row in store.rows("known", ids=rows.ids(jobs))}
 
 
+def tokens(store: Store, jobs: Sequence[str]) -> dict[str, str]:
+    """Of those of the jobs that run, the token that they run under."""
+    return dict(store.rows("tokens", ids=rows.ids(jobs)))
+
+
 def similar(store: Store, job: str, limit: int) -> list[str]:
     """Ids that begin or end like a mistyped or shortened one; at most `limit`."""
     wanted = job.strip().lower()

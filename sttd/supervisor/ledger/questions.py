@@ -64,8 +64,8 @@ class Questions:
         """Those of the ids that are jobs."""
         return await self._ask(READ, queries.known, list(ids))
 
-    async def tokens(self, ids: Sequence[str]) -> dict[str, str | None]:
-        """The token under which each of these jobs runs, or ran last."""
+    async def tokens(self, ids: Sequence[str]) -> dict[str, str]:
+        """Of those of the jobs that run, the token that they run under."""
         return await self._ask(READ, queries.tokens, list(ids))
 
     async def similar(self, prefix: str, limit: int = 5) -> list[str]:
