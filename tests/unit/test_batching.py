@@ -17,9 +17,11 @@ class Doubling:
         self.batches: list[list[int]] = []
         self.let = asyncio.Event()
         self.let.set()
+        self.begun = asyncio.Event()
 
     async def __call__(self, items: Sequence[int]) -> list[int | Exception]:
         self.batches.append(list(items))
+        self.begun.set()
         await self.let.wait()
         return [ValueError(str(n)) if n < 0 else n * 2 for n in items]
 
@@ -39,8 +41,7 @@ def test_what_comes_while_a_batch_is_under_way_makes_the_next_one() -> None:
         doubling.let.clear()
         batching = Batching(doubling)
         first = asyncio.create_task(batching.ask(1))
-        while not doubling.batches:
-            await asyncio.sleep(0)
+        await doubling.begun.wait()
         rest = [asyncio.create_task(batching.ask(n)) for n in range(2, 2 + MOST + 1)]
         await asyncio.sleep(0)
         doubling.let.set()
@@ -87,8 +88,7 @@ def test_who_no_longer_waits_holds_up_nobody() -> None:
         doubling.let.clear()
         batching = Batching(doubling)
         gone = asyncio.create_task(batching.ask(1))
-        while not doubling.batches:
-            await asyncio.sleep(0)
+        await doubling.begun.wait()
         gone.cancel()
         stays = asyncio.create_task(batching.ask(2))
         doubling.let.set()
