@@ -22,6 +22,8 @@ from sttd.core.staff import Staff
 from sttd.core.work import Work
 from sttd.core.workers import WorkerState
 
+AWAY_S = 2.0  # ticks come four times a second: after this long without any we were stopped
+
 
 class Mode(enum.StrEnum):
     """What the operator asked for."""
@@ -61,6 +63,7 @@ class Supervision:
         self._said_drained = False
         self._said_degraded: tuple[str, ...] = ()
         self._exited = False
+        self._looked = 0.0  # when the last event was handled
 
     @property
     def state(self) -> Literal["running", "draining", "drained", "degraded"]:
@@ -72,6 +75,10 @@ class Supervision:
     def handle(self, event: on.Event, now: float) -> list[do.Command]:
         """Take one event; say what is to be done, in order."""
         out: list[do.Command] = []
+        if 0.0 < self._looked < now - AWAY_S:
+            for worker in self.staff.workers.values():  # stopped, or frozen, as they may have been
+                worker.forgive(now - self._looked)
+        self._looked = now
         if isinstance(event, on.Sampled) and not self._sampled(event, now, out):
             return out
         self._take(event, now, out)

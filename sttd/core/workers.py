@@ -84,6 +84,16 @@ class Worker:
     base: int = 0  # RSS in bytes when it became ready
     tidy: int = 0  # RSS in bytes after its last job
 
+    def forgive(self, seconds: float) -> None:
+        """Nobody could see what it did for so long: that time counts for none of its deadlines."""
+        if self.state is WorkerState.STARTING:
+            self.started += seconds
+        if self.kill_at is not None:
+            self.kill_at += seconds
+        if self.run is not None:
+            self.run.started += seconds
+            self.run.progressed += seconds
+
     def move(self, state: WorkerState) -> None:
         """Go to `state`; an illegal move is our own inconsistency."""
         assert state in TRANSITIONS[self.state], f"{self.id}: {self.state} -> {state}"

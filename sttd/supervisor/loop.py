@@ -39,6 +39,7 @@ from sttd.wire import messages as say
 TICK_S = 0.25
 ROOM_EVERY_S = 1.0
 PROGRESS_EVERY_S = 1.0
+WAKE_EVERY_S = 60.0  # at the latest: deferred jobs go by CLOCK_BOOTTIME, which leaps in a suspend
 LAST_DEEDS_S = 10.0  # for deeds that a full disk holds up, when all else is over
 
 
@@ -137,7 +138,7 @@ class Loop:
             told, self._positions = self._positions, {}
             self._later(self._ledger.progress([(j, t, p) for j, (t, p) in told.items()]))
         if now >= self._wake_at:
-            self._wake_at = now + 3600.0
+            self._wake_at = now + WAKE_EVERY_S
             self._later(self._wake())
         self.feed(on.Tick())
 

@@ -306,7 +306,8 @@ def test_workers_that_grow_old_unused_are_replaced_without_alarm() -> None:
     world = started(recycle=RecyclePolicy(max_age=3600))
     first = set(world.alive)
     for _ in range(50):
-        world.tick(3601)
+        world.now += 3600  # nobody has a deadline
+        world.tick(1)
         world.settle()
     assert not first & set(world.alive)
     assert world.state() == "running"
@@ -330,3 +331,21 @@ def test_under_memory_pressure_fewer_jobs_run_and_the_figure_is_named(
     admission = admit(room, workers=4, ceiling=512 * MIB, grown=0)
     assert admission.jobs == jobs
     assert (f"{pressure:.0f} %" in admission.reason) == (jobs < 4)
+
+
+def test_a_daemon_that_was_stopped_with_its_workers_blames_nobody_for_the_time() -> None:
+    """As after a frozen control group or a paused machine: CLOCK_MONOTONIC went on."""
+    world = World(policies(recycle=RecyclePolicy(stall_timeout=5, job_timeout=60, grace=3)))
+    world.settle()
+    world.submit(2)
+    world.settle()
+    first, second = sorted(world.jobs)
+    world.feed(on.CancelRequested(world.jobs[second].id))  # has begun to leave
+    world.now += 3600.0
+    world.sample(first, 50)
+    world.feed(on.Tick())
+    assert world.names_of(do.Kill) == world.names_of(do.Examine) == []
+    world.tick(2.9)
+    assert world.names_of(do.Kill) == []
+    world.tick(2.2)  # but who still says nothing has had its time
+    assert world.dying == {first: "kill", second: "kill"}
