@@ -173,7 +173,13 @@ class Daemon:
     def leftovers(self) -> list[str]:
         """Files that should not be there when all jobs are at rest."""
         places = (self.state / "spool", self.state / "outbox" / ".tmp")
-        return [str(p) for place in places for p in place.rglob("*") if p.is_file()]
+        # os.walk passes over folders that vanish meanwhile
+        return [
+            f"{top}/{name}"
+            for place in places
+            for top, _, names in os.walk(place)
+            for name in names
+        ]
 
 
 @contextmanager
