@@ -15,9 +15,9 @@ import pytest
 from sttd.engines import Engine
 from sttd.engines.azure import AzureEngine
 from sttd.engines.azure.check import check
+from sttd.engines.testing import EngineContract
 from tests.engines.test_azure_speech import RECORDING
 from tests.support.audio import read_wav
-from tests.support.engine_contract import EngineContract
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 

@@ -8,11 +8,11 @@ import pytest
 
 from sttd.engines import Engine
 from sttd.engines.azure import AzureEngine
+from sttd.engines.testing import EngineContract, Pcm
 from tests.speech_service.running import running_service
 from tests.speech_service.server import SpeechService
 from tests.support.audio import SHARED, edits, read_wav
 from tests.support.azure import engine_for
-from tests.support.engine_contract import EngineContract, Pcm
 
 RECORDING = SHARED / "sense_and_sensibility_01_austen_64kb-0880.wav"
 

@@ -1,6 +1,7 @@
-"""What every engine promises, as one suite: subclass it and give it an engine and speech.
+"""What every engine promises, as a test suite for whoever writes one; needs pytest.
 
-Behaviour seen through the public interface only; nothing here knows an engine by name.
+Subclass `EngineContract` in a test module and give it an engine and speech. Behaviour seen through
+the public interface only; nothing here knows an engine by name, and nothing of sttd imports it.
 """
 
 from __future__ import annotations
@@ -9,10 +10,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from sttd.engines import Engine, EngineError, InvalidAudioError, Segment, TranscribeOptions
+from sttd.engines import (
+    BYTES_PER_SECOND,
+    Engine,
+    EngineError,
+    InvalidAudioError,
+    Segment,
+    TranscribeOptions,
+)
 
-BYTES_PER_SECOND = 32_000
-CHUNK = 64 * 1024
+__all__ = ["EngineContract", "Pcm"]
+
+CHUNK = 64 * 1024  # bytes, the most that an engine is given at once
 
 
 class Pcm:
