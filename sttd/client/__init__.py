@@ -1,25 +1,53 @@
-"""The public Python client of sttd.
+"""The public Python client of sttd; docs/client.md explains it.
 
     from sttd.client import Client
 
     with Client() as sttd:
         job = sttd.submit("meeting.wav", languages=["en-US"])
-        (done,) = sttd.wait(job.job, timeout=600)
-        print(sttd.fetch(done.job, done.outputs[-1]))
+        for segment in sttd.segments(job):
+            print(segment.start_s, segment.speaker, segment.text)
 
-Speaks the protocol of docs/protocol.md and imports nothing of the daemon.
+`AsyncClient` has the same methods to be awaited. Speaks the protocol of docs/protocol.md and
+imports nothing of the daemon, nor asyncio before it is asked for.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from sttd.client.api import DEFAULT_ENDPOINT, Client
 from sttd.client.connection import Curve
-from sttd.client.errors import DaemonUnavailable, Refused, SttdError, WaitTimeout
+from sttd.client.errors import (
+    DaemonUnavailable,
+    JobFailed,
+    Refused,
+    StreamRestarted,
+    SttdError,
+    WaitTimeout,
+)
+from sttd.transcripts import Segment, Word
+
+if TYPE_CHECKING:
+    from sttd.client.asynchronous import AsyncClient
 
 __all__ = [
     "DEFAULT_ENDPOINT",
+    "AsyncClient",
     "Client",
     "Curve",
     "DaemonUnavailable",
+    "JobFailed",
     "Refused",
+    "Segment",
+    "StreamRestarted",
     "SttdError",
     "WaitTimeout",
+    "Word",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """AsyncClient, imported when it is first asked for."""
+    if name == "AsyncClient":
+        from sttd.client.asynchronous import AsyncClient  # noqa: PLC0415 - the point of all this
+
+        return AsyncClient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

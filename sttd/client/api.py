@@ -1,34 +1,37 @@
-"""The public client: one method for each thing the daemon can be asked, typed, synchronous."""
+"""The public client: one method for each thing the daemon can be asked, typed, synchronous.
+
+Methods build requests and hand them to the connection; what takes several is in `flows` and its
+like, which `asynchronous` shares.
+"""
 
 # ruff: noqa: PLC0415 - what few calls need is imported by them: `sttctl status` must be quick
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Self, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
-from sttd.client.connection import PATIENCE_S, Connection, Curve
-from sttd.client.errors import Refused, WaitTimeout
+from sttd.client.connection import Connection, Curve
+from sttd.client.talk import PATIENCE_S, RESTART_S, unexpected
 from sttd.wire import replies, requests, views
-from sttd.wire.codes import Code
 from sttd.wire.lives import LifeView, SettingView, WhyView
 from sttd.wire.memory import CurvesView, MemoryView
 from sttd.wire.replies import Reply
 from sttd.wire.requests import Request
 
 if TYPE_CHECKING:
+    import os
     from pathlib import Path
 
+    from sttd.client.flows import JobRef, Watch
     from sttd.client.following import Following
+    from sttd.client.submitting import Recording
+    from sttd.client.transfer import Progress
+    from sttd.transcripts import Segment
 
 DEFAULT_ENDPOINT = "ipc:///run/sttd/control.sock"
-HOLD_S = 30.0  # one Wait is held by the daemon for so long
-BUSY_PAUSE_S = 0.25  # before asking again while too many others wait
+WATCH_S = 30.0  # how often `watch` is told, unless it is asked for more often
 
 R = TypeVar("R", bound=Reply)
-Progress = Callable[[int, int], None]  # bytes sent so far, bytes in all
-Recording = str | os.PathLike[str] | bytes | IO[bytes]
 
 
 class Client:
@@ -44,9 +47,14 @@ class Client:
         *,
         curve: Curve | None = None,
         patience_s: float = PATIENCE_S,
+        restart_s: float = RESTART_S,
     ) -> None:
-        """Nothing is sent yet; `patience_s` is how long a silent daemon is waited for."""
-        self._line = Connection(endpoint, curve=curve, patience_s=patience_s)
+        """Nothing is sent yet.
+
+        `patience_s` is how long a silent daemon is waited for, `restart_s` one that hung up and
+        may be starting again.
+        """
+        self._line = Connection(endpoint, curve=curve, patience_s=patience_s, restart_s=restart_s)
 
     def __enter__(self) -> Self:
         return self
@@ -77,15 +85,16 @@ class Client:
         """
         from sttd.client import submitting
 
-        return submitting.submit(
-            self._line,
+        flow = submitting.submit(
             recording,
+            near=self._line.endpoint.startswith("ipc:"),
             name=name,
-            options=_wishes(options, languages),
+            options=submitting.wishes(options, tuple(languages)),
             priority=priority,
             key=key,
             progress=progress,
         )
+        return self._line.run(flow)
 
     def submit_url(
         self,
@@ -99,29 +108,43 @@ class Client:
         """Have the daemon fetch a recording; refused with `disabled` unless it is configured."""
         from sttd.client import submitting
 
-        return submitting.submit_url(
-            self._line,
-            url,
-            options=_wishes(options, languages),
-            priority=priority,
-            key=key,
+        wishes = submitting.wishes(options, tuple(languages))
+        return self._line.run(
+            submitting.submit_url(url, options=wishes, priority=priority, key=key)
         )
 
     # -- jobs -----------------------------------------------------------------------------------
     def jobs(
-        self, *, state: views.JobStateName | None = None, limit: int = 50
+        self,
+        *,
+        state: views.JobStateName | None = None,
+        limit: int | None = 50,
+        order: Literal["newest", "oldest"] = "newest",
+        behind: JobRef | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        name: str | None = None,
+        kind: views.SourceKind | None = None,
+        key: str | None = None,
     ) -> tuple[views.JobView, ...]:
-        """The newest jobs first, at most `limit`."""
-        found: list[views.JobView] = []
-        while len(found) < limit:
-            page = min(limit - len(found), requests.MAX_LISTED)
-            before = found[-1].job if found else None
-            request = requests.Jobs(state=state, limit=page, before=before)
-            got = self._ask(request, replies.Jobs).jobs.jobs
-            found.extend(got)
-            if len(got) < page:
-                break
-        return tuple(found)
+        """Jobs that fit, the newest first unless the oldest are asked for; at most `limit`.
+
+        `behind`: go on behind that job. `since` (included) and `until` are UTC, of `created`;
+        `name` is a part of the recording's name, `key` a whole idempotency key.
+        """
+        from sttd.client import flows
+
+        wish = flows.selection(
+            state=state,
+            order=order,
+            behind=behind,
+            since=since,
+            until=until,
+            name=name,
+            kind=kind,
+            key=key,
+        )
+        return tuple(self._line.stream(flows.jobs(wish, limit)))
 
     def show(self, job: str) -> views.JobDetailView:
         """One job with its timeline."""
@@ -129,49 +152,36 @@ class Client:
 
     def wait(
         self,
-        jobs: str | Iterable[str],
+        jobs: JobRef | Iterable[JobRef],
         timeout: float | None = None,
         *,
-        watch: Callable[[Sequence[views.JobView]], None] | None = None,
-        every: float = HOLD_S,
+        watch: Watch | None = None,
+        every: float = WATCH_S,
     ) -> tuple[views.JobView, ...]:
         """The jobs once all are final, in the order given; raises WaitTimeout after `timeout` s.
 
         `watch` is told how they stand, `every` so many seconds.
         """
-        wanted = [jobs] if isinstance(jobs, str) else list(jobs)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        done: list[views.JobView] = []
-        for start in range(0, len(wanted), requests.MAX_LISTED):
-            batch = tuple(wanted[start : start + requests.MAX_LISTED])
-            done += self._wait(batch, deadline, watch, every)
-        return tuple(done)
+        from sttd.client import flows
 
-    def _wait(
+        return self._line.run(flows.wait(flows.listed(jobs), timeout, watch, every))
+
+    def segments(
         self,
-        batch: tuple[str, ...],
-        deadline: float | None,
-        watch: Callable[[Sequence[views.JobView]], None] | None,
-        every: float,
-    ) -> tuple[views.JobView, ...]:
-        while True:
-            left = HOLD_S if deadline is None else max(0.0, deadline - time.monotonic())
-            request = requests.Wait(jobs=batch, timeout_s=min(left, every, HOLD_S))
-            try:
-                found = self._ask(request, replies.Jobs).jobs.jobs
-            except Refused as error:
-                if error.code != Code.BUSY:
-                    raise
-                time.sleep(min(left, BUSY_PAUSE_S))
-                found = ()
-            if watch is not None and found:
-                watch(found)
-            unfinished = [job for job in found if job.state not in views.FINAL_STATES]
-            if found and not unfinished:
-                return found
-            if deadline is not None and time.monotonic() >= deadline:
-                left_over = len(unfinished) or len(batch)
-                raise WaitTimeout(f"{left_over} of {len(batch)} not finished", found)
+        job: JobRef,
+        timeout: float | None = None,
+        *,
+        on_restart: Callable[[], None] | None = None,
+    ) -> Iterator[Segment]:
+        """What a job says, as it says it, each segment once; ends when the job has succeeded.
+
+        A job that is over gives its transcript. Raises JobFailed, and WaitTimeout after `timeout`
+        s. Where a job is begun anew, what was given is void: `on_restart` is called, or without it
+        StreamRestarted raised.
+        """
+        from sttd.client import hearing
+
+        return self._line.stream(hearing.segments(job, timeout, on_restart))
 
     def cancel(self, job: str) -> views.JobView:
         """Cancel a job that waits or runs."""
@@ -189,13 +199,13 @@ class Client:
         """One of a finished job's `outputs`, whole."""
         from sttd.client import transfer
 
-        return b"".join(transfer.fetch(self._line, job, output))
+        return self._line.run(transfer.fetch(job, output))
 
     def download(self, job: views.JobView, folder: str | os.PathLike[str]) -> list[Path]:
         """Copy a finished job's outputs beneath `folder`; where they are now."""
         from sttd.client import transfer
 
-        return transfer.download(self._line, job, folder)
+        return self._line.run(transfer.download(job, folder))
 
     # -- the daemon -----------------------------------------------------------------------------
     def status(self) -> views.StatusView:
@@ -236,15 +246,9 @@ class Client:
 
     def wait_drained(self, timeout: float | None = None) -> views.DrainView:
         """Until nothing runs any more, or someone resumed; raises WaitTimeout."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            left = HOLD_S if deadline is None else max(0.0, deadline - time.monotonic())
-            request = requests.WaitDrained(timeout_s=min(left, HOLD_S))
-            drain = self._ask(request, replies.Drained).drain
-            if drain.state != "draining":
-                return drain
-            if deadline is not None and time.monotonic() >= deadline:
-                raise WaitTimeout(f"{drain.running} jobs are still running", drain=drain)
+        from sttd.client import flows
+
+        return self._line.run(flows.wait_drained(timeout))
 
     def resume(self) -> views.DrainView:
         """Undo `drain`."""
@@ -290,17 +294,5 @@ class Client:
     def _ask(self, request: Request, kind: type[R]) -> R:
         reply, _ = self._line.call(request)
         if not isinstance(reply, kind):
-            raise Refused(
-                Code.VERSION_MISMATCH,
-                f"{requests.verb(request)} was answered with {type(reply).__name__}",
-                "install the same version of sttd on both sides",
-            )
+            raise unexpected(request, reply)
         return reply
-
-
-def _wishes(options: Mapping[str, object] | None, languages: Sequence[str]) -> dict[str, object]:
-    """A job's options as one object."""
-    wishes = dict(options or {})
-    if languages:
-        wishes["languages"] = list(languages)
-    return wishes

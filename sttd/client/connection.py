@@ -1,8 +1,7 @@
 """One client's line to the daemon: a request out, its reply back, whatever happens in between.
 
-A daemon that restarts meanwhile gets the request again, so every request may be repeated; one
-that is silent for `patience_s` is given up. Slow and dead are told apart by asking for the
-version beside the request under way. Knows no verb's meaning.
+A daemon that restarts meanwhile gets the request again, so every request may be repeated; how long
+a silent one is waited for is `talk`'s to say. Knows no verb's meaning.
 """
 
 from __future__ import annotations
@@ -10,25 +9,27 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from types import TracebackType
-from typing import Self
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import zmq
 
+from sttd.client import talk
 from sttd.client.errors import DaemonUnavailable, Refused
-from sttd.wire import replies, requests
+from sttd.client.talk import PATIENCE_S, RESTART_S, Exchange, Talk
 from sttd.wire.codes import Code
-from sttd.wire.replies import Error, Reply
+from sttd.wire.replies import Reply
 from sttd.wire.requests import Request
 
-PATIENCE_S = 2.0  # of silence, from a daemon that has answered before: it may be restarting
-FIRST_PATIENCE_S = 1.3  # for the first answer: with an interpreter's start it stays within 2 s
-PING_S = 0.4  # how often a request that takes its time is accompanied by a question
+if TYPE_CHECKING:
+    from sttd.client.flows import Ask, Do, Flow, Pause
+
 RECONNECT_MS = 50
 MAX_REPLY = 16 << 20  # bytes; a thousand jobs, or a long timeline
-PING = b"ping"
 START_HINT = "start it with `systemctl start sttd`, or `sttd -c FILE` in the foreground"
+
+T = TypeVar("T")
 
 
 class Curve(msgspec.Struct, frozen=True):
@@ -38,7 +39,7 @@ class Curve(msgspec.Struct, frozen=True):
     public: bytes
     secret: bytes
 
-    def encrypt(self, line: zmq.Socket[bytes]) -> None:
+    def encrypt(self, line: zmq.Socket[Any]) -> None:
         """Make a client of this socket, before it connects."""
         line.setsockopt(zmq.CURVE_SERVERKEY, self.server)
         line.setsockopt(zmq.CURVE_PUBLICKEY, self.public)
@@ -49,26 +50,18 @@ class Connection:
     """Connects at the first request; not for use by two threads at once."""
 
     def __init__(
-        self, endpoint: str, *, curve: Curve | None = None, patience_s: float = PATIENCE_S
+        self,
+        endpoint: str,
+        *,
+        curve: Curve | None = None,
+        patience_s: float = PATIENCE_S,
+        restart_s: float = RESTART_S,
     ) -> None:
         self.endpoint = endpoint
         self.curve = curve
-        self._patience_s = patience_s
+        self._talk = Talk(endpoint, patience_s, restart_s)
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._line: zmq.Socket[bytes] | None = None
-        self._serial = 0
-        self._met = False  # it has answered
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Hang up, and close whatever else was made in `context`."""
@@ -98,72 +91,103 @@ class Connection:
         Raises Refused for a reply that is an Error, and DaemonUnavailable.
         """
         line = self._line or self._connect()
-        self._serial += 1
-        correlation = self._serial.to_bytes(8, "big")
-        parts = [correlation, requests.encode(request)] + ([data] if data is not None else [])
-        found, binary = self._exchange(line, correlation, parts)
-        try:
-            reply = replies.decode(found)
-        except msgspec.DecodeError as error:
-            raise Refused(
-                Code.VERSION_MISMATCH,
-                f"the daemon's answer is not understood ({error})",
-                "install the same version of sttd on both sides",
-            ) from error
-        if isinstance(reply, Error):
-            raise Refused(reply.code, reply.message, reply.hint)
-        return reply, binary
+        body, binary = self._exchange(line, self._talk.begin(request, data, time.monotonic()))
+        return talk.read(body), binary
 
-    def _exchange(
-        self, line: zmq.Socket[bytes], correlation: bytes, parts: list[bytes]
-    ) -> tuple[bytes, bytes]:
-        _send(line, parts)
-        patience_s = self._patience_s if self._met else min(self._patience_s, FIRST_PATIENCE_S)
-        heard = time.monotonic()
-        ping = heard + PING_S
-        while (now := time.monotonic()) < heard + patience_s:
-            next_look = min(ping, heard + patience_s)
-            for ready, _ in self._poller.poll(max(1, int((next_look - now) * 1000))):
+    def run(self, flow: Flow[T]) -> T:
+        """Carry out a flow that gives nothing on the way; what it returns."""
+        stream = self.stream(flow)
+        while True:
+            try:
+                next(stream)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+
+    def stream(self, flow: Flow[T]) -> Generator[Any, None, T]:
+        """Carry out a flow; what it gives, as it comes."""
+        from sttd.client.flows import Give  # noqa: PLC0415 - plain requests do without
+
+        with contextlib.closing(flow):
+            try:
+                step = next(flow)
+                while True:
+                    try:
+                        answer = (yield step.item) if isinstance(step, Give) else self._do(step)
+                    except Exception as error:  # noqa: BLE001 - the flow decides what it means
+                        step = flow.throw(error)
+                    else:
+                        step = flow.send(answer)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+
+    def _do(self, step: Ask | Pause | Do) -> Any:
+        from sttd.client import flows  # noqa: PLC0415 - as above
+
+        match step:
+            case flows.Ask(request, data):
+                return self.call(request, data)
+            case flows.Pause(seconds):
+                return time.sleep(seconds)
+            case flows.Do(work):
+                return work()
+
+    def _exchange(self, line: zmq.Socket[bytes], exchange: Exchange) -> tuple[bytes, bytes]:
+        _send(line, exchange.parts)
+        while (pause_s := self._talk.pause_s(exchange, time.monotonic())) > 0:
+            for ready, _ in self._poller.poll(max(1, int(pause_s * 1000))):
                 if ready is self._monitor:
                     self._monitor.recv_multipart()  # the connection is gone, and what was in it
-                    _send(line, parts)
+                    self._talk.lost()
+                    _send(line, exchange.parts)
                     continue
-                heard, self._met = time.monotonic(), True
-                patience_s = self._patience_s
                 got = line.recv_multipart()
-                if got[0] == correlation and len(got) > 1:
+                self._talk.heard(time.monotonic())
+                if got[0] == exchange.correlation and len(got) > 1:
                     return got[1], got[2] if len(got) > 2 else b""
-            if time.monotonic() >= ping:
-                _send(line, [PING, requests.encode(requests.Version())])
-                ping = time.monotonic() + PING_S
+            if ping := self._talk.ping(exchange, time.monotonic()):
+                _send(line, ping)
         self.hang_up()
-        raise DaemonUnavailable(
-            f"no answer from the daemon at {self.endpoint} for {patience_s:g} s",
-            "see `systemctl status sttd`",
-        )
+        raise self._talk.silence()
 
     def _connect(self) -> zmq.Socket[bytes]:
         probe(self.endpoint)
         line = self.context.socket(zmq.DEALER)
         try:
-            line.setsockopt(zmq.LINGER, 0)
-            line.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
-            line.setsockopt(zmq.MAXMSGSIZE, MAX_REPLY)
-            if self.curve is not None:
-                self.curve.encrypt(line)
-            self._monitor = line.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-            line.connect(self.endpoint)
-        except zmq.ZMQError as error:
+            self._monitor = connect(line, self.endpoint, self.curve)
+        except DaemonUnavailable:
             self.close()
-            raise DaemonUnavailable(
-                f"{self.endpoint} is no endpoint: {error.strerror}",
-                "an endpoint is ipc:///run/sttd/control.sock or tcp://127.0.0.1:9464",
-            ) from error
+            raise
         self._poller = zmq.Poller()
         self._poller.register(line, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
         self._line = line
         return line
+
+
+S = TypeVar("S", bound="zmq.Socket[Any]")
+
+
+def connect(line: S, endpoint: str, curve: Curve | None) -> S:
+    """Prepare a DEALER and connect it; its monitor, which tells when the connection breaks.
+
+    Raises DaemonUnavailable when the endpoint is none.
+    """
+    try:
+        line.setsockopt(zmq.LINGER, 0)
+        line.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+        line.setsockopt(zmq.MAXMSGSIZE, MAX_REPLY)
+        if curve is not None:
+            curve.encrypt(line)
+        monitor: S = line.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        line.connect(endpoint)
+    except zmq.ZMQError as error:
+        raise DaemonUnavailable(
+            f"{endpoint} is no endpoint: {error.strerror}",
+            "an endpoint is ipc:///run/sttd/control.sock or tcp://127.0.0.1:9464",
+        ) from error
+    return monitor
 
 
 def _send(line: zmq.Socket[bytes], parts: list[bytes]) -> None:

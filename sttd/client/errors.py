@@ -1,4 +1,4 @@
-"""What can go wrong for a client: nobody answers, the daemon refuses, the wait is over."""
+"""What can go wrong for a client: nobody answers, the daemon refuses, a job fails, time is over."""
 
 from __future__ import annotations
 
@@ -40,3 +40,20 @@ class WaitTimeout(SttdError):  # noqa: N818 - likewise
         super().__init__(message)
         self.jobs = tuple(jobs)
         self.drain = drain
+
+
+class JobFailed(SttdError):  # noqa: N818 - likewise
+    """The job failed or was cancelled; `job` is how it stands, and `job.error` says why."""
+
+    def __init__(self, job: JobView) -> None:
+        why = f": {job.error.code}: {job.error.message}" if job.error else ""
+        super().__init__(f"job {job.job} ({job.source.name}) is {job.state}{why}")
+        self.job = job
+
+
+class StreamRestarted(SttdError):  # noqa: N818 - likewise
+    """The job was begun anew: the segments given so far are void. Ask for the stream again."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__(f"job {job} was begun anew; the segments so far are void")
+        self.job = job

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 import zmq
 
-from sttd.client.connection import Connection
+from sttd.client.connection import Connection, Curve
 from sttd.wire.replies import Version
 from sttd.wire.requests import Version as AskVersion
 from sttd.wire.views import EventView
@@ -26,13 +26,7 @@ class Following:
         """Subscribed when this returns: what happens from then on is heard."""
         endpoint = self._ask(line)
         self._socket = line.context.socket(zmq.SUB)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_EVENT)
-        self._socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
-        if line.curve is not None:
-            line.curve.encrypt(self._socket)
-        for name in events or ("",):
-            self._socket.subscribe(name)
+        subscribe(self._socket, events, line.curve)
         monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
         self._socket.connect(endpoint)
         monitor.poll(HANDSHAKE_MS)
@@ -53,8 +47,7 @@ class Following:
         return self
 
     def __next__(self) -> EventView:
-        _, record = self._socket.recv_multipart()
-        return _decoder.decode(record)
+        return event(self._socket.recv_multipart())
 
     def __enter__(self) -> Self:
         return self
@@ -65,3 +58,19 @@ class Following:
     def close(self) -> None:
         """Stop listening."""
         self._socket.close()
+
+
+def subscribe(socket: zmq.Socket[Any], events: tuple[str, ...], curve: Curve | None) -> None:
+    """Prepare a SUB socket for events of these names or families; none: for all."""
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_EVENT)
+    socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
+    if curve is not None:
+        curve.encrypt(socket)
+    for name in events or ("",):
+        socket.subscribe(name)
+
+
+def event(parts: list[bytes]) -> EventView:
+    """The event in a message of the PUB socket."""
+    return _decoder.decode(parts[1])

@@ -87,7 +87,7 @@ def cli(context: click.Context, socket: str | None, keys: str | None) -> None:
     if context.invoked_subcommand == "keygen":  # needs no daemon, and tcp has no keys yet
         return
     where = finding.endpoint(socket)
-    client = Client(where, curve=finding.keys(keys, where))
+    client = Client(where, curve=finding.keys(keys, where), restart_s=0)  # dead after 2 s
     context.obj = Session(client)
     context.call_on_close(client.close)
 

@@ -291,13 +291,15 @@ def test_waiting_survives_a_restart_of_the_daemon(daemon: Daemon, client: Client
     assert waiting.result()[0].state == "succeeded"
 
 
-def test_waiting_for_a_daemon_that_died_ends(daemon: Daemon, client: Client) -> None:
+def test_waiting_for_a_daemon_that_died_ends(daemon: Daemon) -> None:
     job = daemon.add()
-    waiting = InThread(lambda: client.wait(job))
-    eventually(lambda: daemon.seen)
-    daemon.stop()
-    with pytest.raises(DaemonUnavailable):
-        waiting.result()
+    with Client(daemon.endpoint, patience_s=0.3, restart_s=0.6) as client:
+        assert client.status()
+        waiting = InThread(lambda: client.wait(job))
+        eventually(lambda: len(daemon.seen) > 1)
+        daemon.stop()
+        with pytest.raises(DaemonUnavailable, match=r"for 0\.6 s"):
+            waiting.result()
 
 
 def test_an_unknown_job_is_refused_with_the_near_ones(daemon: Daemon, client: Client) -> None:

@@ -273,7 +273,8 @@ class Daemon:
             if request.state in (None, job.state)
             and (request.before is None or job.job < request.before)
         ]
-        return replies.Jobs(views.JobsView(jobs=tuple(fit[: request.limit])))
+        more = fit[request.limit - 1].job if len(fit) > request.limit else None
+        return replies.Jobs(views.JobsView(jobs=tuple(fit[: request.limit]), next=more))
 
     def _show(self, request: requests.Show) -> Reply:
         if request.job not in self.jobs:
