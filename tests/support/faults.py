@@ -205,7 +205,8 @@ def tell(m: Machine, *only: str) -> Story:
 
 def submit(m: Machine, story: Story) -> None:
     """Submit; what is acknowledged once is acknowledged for ever under the same id."""
-    with contextlib.suppress(SttdError, OSError), Client(m.sttd.endpoint, patience_s=3) as client:
+    client = Client(m.sttd.endpoint, patience_s=3, restart_s=3)
+    with contextlib.suppress(SttdError, OSError), client:
         job = client.submit(story.submitted, name="submitted.wav", key=KEY).job
         assert story.key_job in (None, job), "I10: the key gives another job after the fault"
         story.key_job = job
