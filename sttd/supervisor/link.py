@@ -36,6 +36,7 @@ class Link:
         self._encoder = msgspec.msgpack.Encoder()
         self._frames = FrameBuffer()
         self._unsent = bytearray()
+        self._waiting = False  # for the kernel to take more
         self._on_message = on_message
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
@@ -52,10 +53,11 @@ class Link:
             data = data[sent:]
         if not data:
             return
-        if not self._unsent:
-            self._loop.add_writer(self._sock.fileno(), self._writable)
         self._unsent += data
-        self._writable()
+        self._flush()
+        if self._unsent and not self._waiting and self._open:
+            self._waiting = True
+            self._loop.add_writer(self._sock.fileno(), self._flush)
 
     def drain(self) -> None:
         """Read what has already arrived; for a peer that has just died."""
@@ -101,7 +103,7 @@ class Link:
             self._on_end(why)
         return False
 
-    def _writable(self) -> None:
+    def _flush(self) -> None:
         if not self._open:
             return
         try:
@@ -112,7 +114,8 @@ class Link:
         except OSError as error:
             self._end(str(error))
             return
-        if not self._unsent:
+        if not self._unsent and self._waiting:
+            self._waiting = False
             self._loop.remove_writer(self._sock.fileno())
         elif len(self._unsent) > MOST_UNSENT:
             self._end(f"{len(self._unsent)} bytes lie unread")

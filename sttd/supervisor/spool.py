@@ -9,6 +9,7 @@ in or out, knows no state of a job, and deletes only the folders of jobs that ar
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -202,10 +203,20 @@ class Spool:
 
     def remove(self, job: str) -> None:
         """Delete the job's folder and what is left in it, and an empty shelf; may be repeated."""
+        shelf = f"{self._root}/{job[-2:]}"
+        folder = f"{shelf}/{job}"
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.folder(job))
+            try:
+                for name in (JOB, journal.NAME):  # all that is left of nearly every job
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(f"{folder}/{name}")
+                os.rmdir(folder)
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+                shutil.rmtree(folder)
         with contextlib.suppress(OSError):
-            self.shelf(job).rmdir()
+            os.rmdir(shelf)
 
     def jobs(self) -> Iterator[str]:
         """The ids of all folders in the spool, in no order."""
