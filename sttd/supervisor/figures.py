@@ -254,7 +254,7 @@ def _memory(figures: Figures) -> Iterator[Metric]:
 
 def _engine(figures: Figures) -> Iterator[Metric]:
     name, version = figures.engine
-    value = {"name": name, "version": version}
+    value = {"engine": name, "version": version}
     yield InfoMetricFamily("sttd_engine", "The engine; version is empty until loaded.", value=value)
     states = get_args(views.EngineState)
     text = "1 for the state of the engine's service."

@@ -97,7 +97,7 @@ class Metrics:
         """The page in the format that the scraper prefers."""
         try:
             encode, media = choose_encoder(accept)
-        except ValueError:  # an Accept header that is none
+        except (ValueError, TypeError):  # the header names a version that is none
             encode, media = choose_encoder("")
         return media, encode(self._registry)
 

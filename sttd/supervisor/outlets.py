@@ -5,7 +5,6 @@ Composes only. What `[metrics]` needs is imported where it is set, for it costs 
 
 from __future__ import annotations
 
-import importlib.util
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self
 
@@ -37,19 +36,13 @@ class Outlets:
 
     async def __aenter__(self) -> Self:
         """Raises MissingPackageError."""
-        if self._wanted and importlib.util.find_spec("prometheus_client") is None:
-            raise MissingPackageError(
-                "metrics.listen needs the package prometheus-client: "
-                "pip install 'sttd[metrics]', or set it to \"\""
-            )
+        metrics = _metrics() if self._wanted else None
         self._log.listen(keeper(self._ledger))
         notifications = Notifications(self._settings, self._log)
         self.configure = notifications.configure
         await self._made.enter_async_context(notifications)
-        if self._wanted:
-            from sttd.supervisor.metrics import Metrics  # noqa: PLC0415 (it costs memory)
-
-            self._metrics = Metrics(self._log, self._ledger, lambda: notifications.dropped)
+        if metrics is not None:
+            self._metrics = metrics(self._log, self._ledger, lambda: notifications.dropped)
             await self._made.enter_async_context(self._metrics)
         return self
 
@@ -61,3 +54,17 @@ class Outlets:
     async def __aexit__(self, *error: object) -> None:
         """Tell what is left to be told."""
         await self._made.aclose()
+
+
+def _metrics() -> type[Metrics]:
+    """What serves the figures, imported only now."""
+    try:
+        import prometheus_client  # noqa: F401, PLC0415 (it costs memory)
+    except ImportError as error:
+        raise MissingPackageError(
+            "metrics.listen needs the package prometheus-client: pip install 'sttd[metrics]', "
+            'or set it to ""'
+        ) from error
+    from sttd.supervisor.metrics import Metrics  # noqa: PLC0415 (as above)
+
+    return Metrics

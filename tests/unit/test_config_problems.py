@@ -69,6 +69,8 @@ WRONG = [
     ("[metrics]\nlisten = '9465'", "must be a host and a port"),
     ("[metrics]\nlisten = '127.0.0.1:99999'", "from 1 to 65535"),
     ("[metrics]\nlisten = '::1:9465'", "needs brackets"),
+    ("[metrics]\nlisten = '0.0.0.0:9465'", "must be an address of the loopback"),
+    ("[metrics]\nlisten = 'example.com:9465'", "must be an address of the loopback"),
     # folders
     ("state_dir = '/'", "must be a folder of its own"),
     ("state_dir = ''", "must be a folder of its own"),
@@ -111,6 +113,7 @@ FINE = [
     f"[control]\nendpoint = 'ipc://{LONG[:-1]}'",
     "[control]\nendpoint = 'tcp://127.0.0.1:5555'\ncurve_server_key = 'a'\ncurve_clients = '/k'",
     "[metrics]\nlisten = '[::1]:9465'",
+    "[metrics]\nlisten = 'localhost:9465'",
     "[engine]\nname = 'my-engine'",
     "[inbox]\npath = '/mnt/in'",
     "[url]\nallow_hosts = ['*.Example.com']",
