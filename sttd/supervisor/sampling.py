@@ -15,7 +15,8 @@ from sttd.core.events import Sampled
 from sttd.core.recycling import RecyclePolicy, Vitals, next_sample_s
 from sttd.supervisor.vitals import GoneError, Probe
 
-FULL_EVERY_S = 1.0  # threads, descriptors and the peak, and after every job; RSS alone in between
+FULL_EVERY_S = 1.0  # threads, descriptors and the peak; RSS alone in between
+FULL_APART_S = 0.1  # ... and after every job, but for jobs that are shorter than this
 LATEST = 64  # samples kept of each worker, as evidence
 GROWTH_OVER_S = 0.004  # shorter spans tell nothing of growth
 
@@ -61,10 +62,11 @@ class Sampling:
             watched.probe.close()
 
     def look(self, worker: str) -> None:
-        """Take a whole sample now: a job has ended."""
+        """Take a sample now, whole unless one has just been taken: a job has ended."""
         watched = self._watched.get(worker)
         if watched is not None:
-            watched.full_at = 0.0
+            if self._loop.time() - watched.full_at >= FULL_APART_S:
+                watched.full_at = 0.0
             self._sample(watched)
 
     def interval(self, worker: str, *, busy: bool) -> float:

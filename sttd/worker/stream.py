@@ -5,7 +5,6 @@ Light: a worker imports this, and its memory is the engine's. No FFmpeg, no proc
 
 from __future__ import annotations
 
-import math
 import os
 import stat
 import time
@@ -53,7 +52,7 @@ class Listening:
         self._on_report = on_report
         self._interval_s = interval_s
         self._clock = clock
-        self._told = -math.inf
+        self._told = clock()  # a recording shorter than an interval is not worth a message
 
     @property
     def position_s(self) -> float:
