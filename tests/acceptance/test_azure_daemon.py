@@ -95,3 +95,19 @@ def test_a_restart_of_the_service_in_mid_flight_loses_no_job(
             assert transcript["source"]["duration_s"] == pytest.approx(8.0)
         assert sttd.status()["queue"]["failed"] == 0
         assert os.path.exists(sttd.state / "outbox" / "0.json")
+
+
+def test_memory_deep_shows_the_native_objects_of_the_sdk(service: Running, recording: Path) -> None:
+    def handles(jobs: int) -> object:
+        found = sttd.json("memory", "--deep")["workers"]
+        heaps = [w["heap"] for w in found if w["heap"] and w["jobs"] == jobs]
+        return next((heap["handles"] for heap in heaps), None)
+
+    with daemon(engine=azure(service), pool={"workers": 1, "standby": 0}) as sttd:
+        start(sttd)
+        before = eventually(lambda: handles(0), "an idle worker answers")
+        sttd.drop("a.wav", recording)
+        sttd.until("job.succeeded")
+        assert eventually(lambda: handles(1), "it answers again") == before
+        assert before == {"ISpxAudioConfig": 1}
+        assert "ISpxAudioConfig" in sttd.ctl("memory", "--deep").stdout

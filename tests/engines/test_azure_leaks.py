@@ -49,7 +49,7 @@ def test_two_hundred_jobs_leave_nothing_behind(service: Running) -> None:
     assert {line["outcome"] for line in lines} == {"done"}
     first = lines[0]
     for line in lines:
-        for kind in ("objects", "threads", "fds"):
+        for kind in ("objects", "natives", "threads", "fds"):
             assert line[kind] == first[kind], (kind, line, first)
     assert lines[-1]["rss"] - lines[SETTLED - 1]["rss"] <= 1.5 * MIB
 
@@ -63,6 +63,6 @@ def test_no_fault_leaves_anything_behind(service: Running, fault: str) -> None:
     assert {line["outcome"] for line in lines} == {expected.__name__}
     first = lines[0]
     for line in lines:
-        for kind in ("objects", "threads", "fds"):
+        for kind in ("objects", "natives", "threads", "fds"):
             assert line[kind] == first[kind], (kind, line, first)
     assert lines[-1]["rss"] - first["rss"] <= 4 * MIB

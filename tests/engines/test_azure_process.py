@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -123,3 +124,39 @@ def test_after_a_kill_no_more_is_sent_twice_than_the_unfinished_phrase_and_ten_s
     assert resumed.stdout == "True\n", resumed.stderr
     phrase_s = 2.0
     assert service.counters.audio_bytes / 32_000 <= 40.0 + phrase_s + 10.0
+
+
+COUNTED = """
+import sys
+from sttd.engines import TranscribeOptions
+from tests.support.azure import Recording, engine_for
+engine = engine_for(sys.argv[1], hurry=False)
+print(engine.handles())
+stream = engine.transcribe(Recording(60.0), TranscribeOptions())
+next(stream)
+print(engine.handles())
+stream.close()
+print(engine.handles())
+"""
+
+
+def test_the_engine_counts_the_native_objects_that_are_alive(service: Running) -> None:
+    done = run(COUNTED, service.host)
+
+    assert done.returncode == 0, done.stderr
+    before, during, after = map(ast.literal_eval, done.stdout.splitlines())
+    assert before == after == {"ISpxAudioConfig": 1}
+    assert (during["ISpxRecognizer"], during["ISpxAudioStream"]) == (1, 1)
+
+
+def test_a_native_object_that_a_job_leaves_behind_is_counted(service: Running) -> None:
+    left = COUNTED.replace(
+        "stream.close()",
+        "import azure.cognitiveservices.speech as sdk\n"
+        "stream.close(); kept = [sdk.audio.PushAudioInputStream() for _ in range(3)]",
+    )
+
+    done = run(left, service.host)
+
+    assert done.returncode == 0, done.stderr
+    assert ast.literal_eval(done.stdout.splitlines()[-1])["ISpxAudioStream"] == 3

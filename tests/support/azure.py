@@ -14,6 +14,7 @@ from typing import Any
 
 from sttd.engines import EngineError, Segment, TranscribeOptions
 from sttd.engines.azure import AzureEngine
+from sttd.engines.azure.counting import alive
 from tests.speech_service.marks import marked_pcm
 
 # The audio flows as fast as it can; refusals are retried once, after 20 ms instead of 250.
@@ -90,7 +91,10 @@ def whole(segments: list[Segment], seconds: float, start_s: float = 0.0) -> bool
 
 
 def holdings() -> Mapping[str, int]:
-    """What this process holds: live SDK objects, native threads, descriptors, bytes of RSS."""
+    """What this process holds: live SDK objects, threads, descriptors, bytes of RSS.
+
+    `objects` are those of Python, `natives` those that the SDK itself counts.
+    """
     gc.collect()
     counts = Counter(map(type, gc.get_objects()))
     kinds = ("azure.cognitiveservices.speech", "sttd.engines.azure")
@@ -100,6 +104,7 @@ def holdings() -> Mapping[str, int]:
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return {
         "objects": objects,
+        "natives": sum(alive().values()),
         "threads": len(os.listdir("/proc/self/task")),
         "fds": len(os.listdir("/proc/self/fd")),
         "rss": resident,

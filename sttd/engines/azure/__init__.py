@@ -45,3 +45,9 @@ class AzureEngine:
         yield from self._conversation.Conversation(
             job, self._source, audio, wished=wished
         ).segments()
+
+    def handles(self) -> dict[str, int]:
+        """Live native objects of the SDK by type; see `counting`."""
+        counting = importlib.import_module("sttd.engines.azure.counting")
+        found: dict[str, int] = counting.alive()
+        return found
