@@ -1,5 +1,7 @@
 """A real systemd in a container of our own: namespaces, an overlay over this machine's root.
 
+Or over another tree: then with nothing of sttd in it, for a package to be installed.
+
 Nothing of the machine is changed: what the container writes goes to a tmpfs, /proc/sys is
 read-only, and everything is gone with its first process. Needs root and a cgroup v2 hierarchy.
 """
@@ -27,12 +29,12 @@ PROGRAMS = ("unshare", "nsenter", "pivot_root", "systemd-sysusers", "runuser", "
 SITE = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 
 # Runs in new namespaces; $H is the container's folder, $R its root, the rest comes by environment.
-BOOT = """\
+BEFORE = """\
 set -eu
 mount --make-rprivate /
-mount -t tmpfs tmpfs $H/over -o size=256m
+mount -t tmpfs tmpfs $H/over -o size=$ROOM
 mkdir $H/over/upper $H/over/work
-mount -t overlay overlay -o lowerdir=/,upperdir=$H/over/upper,workdir=$H/over/work $R
+mount -t overlay overlay -o lowerdir=$TREE,upperdir=$H/over/upper,workdir=$H/over/work $R
 mount -t proc proc $R/proc
 mount --bind $R/proc/sys $R/proc/sys
 mount -o remount,ro,bind $R/proc/sys
@@ -47,6 +49,9 @@ ln -s pts/ptmx $R/dev/ptmx
 ln -s /proc/self/fd $R/dev/fd
 mount -t tmpfs -o mode=755 tmpfs $R/run
 mount -t tmpfs tmpfs $R/tmp
+rm -rf $R/etc/systemd/system/*.wants $R/etc/sttd
+"""
+FROM_THIS_TREE = """\
 mkdir -p $R/var/lib/sttd $R/opt/python $R/opt/src $R/opt/sttd/bin $R/opt/sttd/$SITE
 mount --bind $H/state $R/var/lib/sttd
 mount --bind $PREFIX $R/opt/python
@@ -59,13 +64,15 @@ for program in sttd:sttd.cli sttctl:sttd.ctl.main; do
     > $R/opt/sttd/bin/${program%%:*}
   chmod 755 $R/opt/sttd/bin/${program%%:*}
 done
-rm -rf $R/etc/systemd/system/*.wants $R/etc/sttd
 mkdir -p $R/etc/sysusers.d $R/etc/tmpfiles.d $R/etc/sttd $R/etc/credstore
 cp $SOURCE/systemd/sttd.service $R/etc/systemd/system/
 cp $SOURCE/systemd/sttd.sysusers $R/etc/sysusers.d/sttd.conf
 cp $SOURCE/systemd/sttd.tmpfiles $R/etc/tmpfiles.d/sttd.conf
 echo PYTHONPATH=/opt/src > $R/etc/sttd/sttd.env
+"""
+AFTER = """\
 cd $R
+mkdir -p mnt
 pivot_root . mnt
 umount -l /mnt
 mount --make-rshared /
@@ -92,10 +99,15 @@ def _hierarchy() -> Path | None:
 
 
 class Container:
-    """A booted systemd with sttd installed from this tree; a context manager that ends it."""
+    """A booted systemd; a context manager that ends it.
 
-    def __init__(self, home: Path) -> None:
+    Over this machine's root with sttd from this source tree; over another `tree` with none, and the
+    folder `state` is no part of it.
+    """
+
+    def __init__(self, home: Path, tree: Path | None = None) -> None:
         self.home = home
+        self._tree = tree
         self.state = home / "state"
         hierarchy = _hierarchy()
         assert hierarchy is not None
@@ -104,7 +116,8 @@ class Container:
     def __enter__(self) -> Self:
         for folder in ("root", "over", "state"):
             (self.home / folder).mkdir()
-        (self.home / "boot").write_text(BOOT)
+        ours = FROM_THIS_TREE if self._tree is None else ""
+        (self.home / "boot").write_text(BEFORE + ours + AFTER)
         self._cgroup.mkdir()
         join = f"echo $$ > {self._cgroup}/cgroup.procs; exec unshare"
         spaces = "--mount --pid --fork --uts --ipc --cgroup --kill-child"
@@ -117,6 +130,8 @@ class Container:
             env={
                 "PATH": os.environ["PATH"],
                 "H": str(self.home),
+                "TREE": str(self._tree or "/"),
+                "ROOM": "256m" if self._tree is None else "2g",
                 "R": str(self.home / "root"),
                 "PREFIX": sys.base_prefix,
                 "PACKAGES": f"{sys.prefix}/{SITE}",
@@ -169,7 +184,9 @@ class Container:
             return False
         return True
 
-    def attempt(self, *command: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    def attempt(
+        self, *command: str, text: str | None = None, timeout_s: float = 60
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command inside; it may fail."""
         return subprocess.run(
             ["nsenter", "-t", str(self._init()), *SPACES, *command],
@@ -177,13 +194,13 @@ class Container:
             text=True,
             input=text,
             check=False,
-            timeout=60,
+            timeout=timeout_s,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
         )
 
-    def run(self, *command: str, text: str | None = None) -> str:
+    def run(self, *command: str, text: str | None = None, timeout_s: float = 60) -> str:
         """Standard output of a command inside that must succeed."""
-        done = self.attempt(*command, text=text)
+        done = self.attempt(*command, text=text, timeout_s=timeout_s)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}\n{self.journal()}"
         return done.stdout
 
@@ -208,7 +225,7 @@ class Container:
 
 
 @contextlib.contextmanager
-def container(home: Path) -> Iterator[Container]:
+def container(home: Path, tree: Path | None = None) -> Iterator[Container]:
     """A container for the length of a block."""
-    with Container(home) as one:
+    with Container(home, tree) as one:
         yield one
