@@ -9,6 +9,7 @@ which may run beside the others.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -244,7 +245,12 @@ class Inbox:
     def take(self, rows: Sequence[JobRow]) -> list[Outcome]:
         """Steps 5 to 8 for committed rows; may be repeated. See `claim.take`."""
         with self._root() as root:
-            outcomes = claim.take(root, rows, self._spool, self._syncer)
+            try:
+                outcomes = claim.take(root, rows, self._spool, self._syncer)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                raise self._apart(f"another mount than {self._spool.root}") from error
         for one in outcomes:
             if isinstance(one, Withdrawn) and one.refused and len(self._refused) < MAX_TOLD:
                 self._refused[one.row.name] = self._clock.boottime() + _REFUSED_FOR_S
@@ -285,8 +291,11 @@ class Inbox:
             ) from error
         if os.fstat(root).st_dev != self._spool.root.stat().st_dev:
             os.close(root)
-            raise InboxUnavailable(
-                f"{path} is on another file system than {self._spool.root}; "
-                "put both on one, recordings are renamed from one to the other"
-            )
+            raise self._apart(f"on another file system than {self._spool.root}")
         return root
+
+    def _apart(self, how: str) -> InboxUnavailable:
+        return InboxUnavailable(
+            f"{self.settings.path} is {how}; "
+            "put both on one, recordings are renamed from one to the other"
+        )

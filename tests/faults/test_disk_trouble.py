@@ -7,6 +7,7 @@ once it is over. Only a disk that may have lost what it was given ends the daemo
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,8 @@ import pytest
 
 from sttd.client import Client, SttdError
 from tests.support import faults
-from tests.support.faults import Machine, machine
+from tests.support.faults import Disk, Machine, machine
+from tests.support.quota import WITHOUT_RESOURCE, Quota
 from tests.support.waiting import eventually
 from tests.support.wav import tone
 
@@ -119,6 +121,125 @@ def test_a_full_disk_costs_no_attempt_and_is_overcome_when_there_is_room(tmp_pat
         assert codes == {"invalid_audio"}
 
 
+def test_a_quota_costs_no_attempt_and_is_overcome_when_it_is_raised(tmp_path: Path) -> None:
+    """EDQUOT comes where ENOSPC would, and from SQLite as a plain I/O error."""
+    faults.require_mounts()
+    wav = tone(tmp_path / "talk.wav", 0.5)
+    with machine(retry={"max_attempts": 1}) as m:
+        sttd = m.sttd
+        disk = Disk(
+            sttd.home / "disk", sttd.state, "256M", options="loop,usrquota", features="quota"
+        )
+        m.disks.append(disk)
+        quota = Quota(sttd.state)
+        sttd.under = WITHOUT_RESOURCE
+        sttd.start()
+        sttd.drop("slow.wav", wav, {"options": {"sleep_s": 1.0}})
+        sttd.until("job.started")
+        quota.limit(quota.used() + (8 << 10))
+        waiting = [sttd.drop(f"w{n}.wav", wav) for n in range(10)]
+
+        def is_degraded() -> bool:
+            # the ledger's ballast makes room at first
+            quota.limit(quota.used() + 4096)
+            waiting.append(sttd.drop(f"more{len(waiting)}.wav", wav))
+            return degraded(m)()
+
+        eventually(is_degraded, "it says that something is wrong")
+        told = [str(e["reasons"]) for e in sttd.events("daemon.degraded")]
+        assert any("uota" in line or "full" in line for line in told), told
+        quota.limit(0)
+        for path in (*waiting, Path("slow.wav")):
+            assert sttd.transcript(path.stem), path
+        eventually(lambda: healthy(m), "it is healthy again")
+        eventually(lambda: sttd.leftovers() == [])
+        assert sttd.events("daemon.failed", "job.failed") == []
+        assert sttd.stop() == 0
+
+
+def test_edquot_in_every_write_costs_no_attempt_and_passes_when_it_is_over(tmp_path: Path) -> None:
+    """The same where the kernel has no quota: strace makes the supervisor's calls fail."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed (apt: strace)")
+    wav = tone(tmp_path / "talk.wav", 0.5)
+    with machine(retry={"max_attempts": 1}) as m:
+        sttd = m.sttd
+        sttd.start()
+        sttd.drop("slow.wav", wav, {"options": {"sleep_s": 1.0}})
+        sttd.until("job.started")
+        calls = "pwrite64,mkdir,mkdirat,ftruncate,fallocate"
+        command = ["strace", "-f", "-qq", "-o", str(tmp_path / "strace"), "-p", str(sttd.pid)]
+        command += ["-e", f"trace={calls}", "-e", f"inject={calls}:error=EDQUOT"]
+        tracer = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        try:
+            waiting = [sttd.drop(f"w{n}.wav", wav) for n in range(5)]
+            eventually(lambda: tracer.poll() is not None or degraded(m)(), "it is degraded")
+            if tracer.poll() is not None:
+                pytest.skip("strace cannot attach")
+        finally:
+            tracer.terminate()
+            tracer.wait()
+        for path in (*waiting, Path("slow.wav")):
+            assert sttd.transcript(path.stem), path
+        eventually(lambda: healthy(m), "it is healthy again")
+        assert sttd.events("daemon.failed", "job.failed") == []
+        assert sttd.stop() == 0
+
+
+def test_evidence_that_finds_no_room_costs_neither_the_kill_nor_the_job(tmp_path: Path) -> None:
+    wav = tone(tmp_path / "talk.wav", 0.5)
+    with machine(disk="96M", recycle={"stall_timeout": "1s"}) as m:
+        sttd = m.sttd
+        sttd.start()
+        options = {"hang": True, "once_marker": str(tmp_path / "once")}
+        sttd.drop("hangs.wav", wav, {"options": options})
+        sttd.until("job.started")
+        filling = [fill(sttd.state)]
+
+        def is_killed() -> bool:
+            fill(sttd.state)  # and what the ballast gave back
+            return bool(sttd.events("worker.exited"))
+
+        eventually(is_killed, "the worker that hangs is killed")
+        assert sttd.events("worker.killed")[0]["reason"] == "stalled"
+        filling[0].unlink()
+        assert sttd.transcript("hangs")["attempts"] == 2
+        assert sttd.events("daemon.failed", "job.failed") == []
+        eventually(lambda: sttd.leftovers() == [])
+        assert sttd.stop() == 0
+
+
+def test_sigterm_on_a_full_disk_ends_the_daemon_and_loses_nothing(tmp_path: Path) -> None:
+    wav = tone(tmp_path / "talk.wav", 0.5)
+    with machine(disk="96M", recycle={"drain_timeout": "500ms", "grace": "1s"}) as m:
+        sttd = m.sttd
+        sttd.start()
+        options = {"hang": True, "text": "at last", "once_marker": str(tmp_path / "once")}
+        sttd.drop("runs.wav", wav, {"options": options})
+        sttd.until("job.started")
+        sttd.drop("waits.wav", wav)
+        sttd.until("job.accepted", 2)
+        filling = fill(sttd.state)
+        assert sttd.process is not None
+        sttd.process.terminate()
+
+        def is_gone() -> bool:
+            fill(sttd.state)
+            assert sttd.process is not None
+            return sttd.process.poll() is not None
+
+        eventually(is_gone, "it ends all the same", 40)
+        assert sttd.process.returncode == 0
+        filling.unlink()
+        sttd.start()
+        assert sttd.transcript("waits")
+        assert sttd.transcript("runs")["text"] == "at last"
+        assert sttd.events("daemon.failed", "job.failed") == []
+        eventually(lambda: sttd.leftovers() == [])
+        assert sttd.stop() == 0
+        assert [row["state"] for row in faults.rows(m)] == ["succeeded"] * 2
+
+
 def test_below_the_floor_nothing_is_claimed_and_nothing_is_lost(tmp_path: Path) -> None:
     wav = tone(tmp_path / "talk.wav", 0.3)
     with machine(disk="200M", limits={"min_free_disk": "40MiB"}) as m:
@@ -169,6 +290,55 @@ def test_a_state_directory_that_is_unmounted_and_mounted_again_is_survived(tmp_p
         m.disks[0].attach()
         sttd.drop("back.wav", wav)
         assert sttd.transcript("back")
+        eventually(lambda: healthy(m), "it is healthy again")
+        assert sttd.stop() == 0
+
+
+def test_an_inbox_over_which_another_disk_is_mounted_is_said_and_waited_for(
+    tmp_path: Path,
+) -> None:
+    faults.require_mounts()
+    wav = tone(tmp_path / "talk.wav", 0.3)
+    with machine(disk="256M") as m:
+        sttd = m.sttd
+        sttd.start()
+        inbox = sttd.state / "inbox"
+        other = Disk(sttd.home / "other", inbox, "16M")
+        try:
+            sttd.drop("foreign.wav", wav)
+            trouble = sttd.until("inbox.trouble")
+            assert "another file system" in trouble["message"]
+            assert degraded(m)()
+        finally:
+            other.throw_away()
+        sttd.drop("own.wav", wav)
+        assert sttd.transcript("own")
+        eventually(lambda: healthy(m), "it is healthy again")
+        assert [row["name"] for row in faults.rows(m)] == [b"own.wav"]
+        assert sttd.stop() == 0
+
+
+def test_an_inbox_that_is_another_mount_of_the_same_disk_ends_nothing(tmp_path: Path) -> None:
+    """Its device is the spool's, and yet nothing can be renamed from one to the other (EXDEV)."""
+    faults.require_mounts()
+    wav = tone(tmp_path / "talk.wav", 0.3)
+    with machine(disk="256M") as m:
+        sttd = m.sttd
+        sttd.start()
+        elsewhere = sttd.state / "elsewhere"
+        elsewhere.mkdir()
+        inbox = str(sttd.state / "inbox")
+        subprocess.run(["mount", "--bind", str(elsewhere), inbox], check=True)
+        try:
+            sttd.drop("kept.wav", wav)
+            trouble = sttd.until("inbox.trouble")
+            assert "mount" in trouble["message"], trouble
+            assert degraded(m)()
+            assert (elsewhere / "kept.wav").exists()
+        finally:
+            subprocess.run(["umount", "-l", inbox], check=True)
+        sttd.drop("own.wav", wav)
+        assert sttd.transcript("own")
         eventually(lambda: healthy(m), "it is healthy again")
         assert sttd.stop() == 0
 

@@ -36,6 +36,7 @@ class Daemon:
         self.config = home / "sttd.toml"
         self.log_path = home / "log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.under: tuple[str, ...] = ()  # a program that runs it, with its arguments
         self.configure(**sections)
 
     def configure(self, **sections: Mapping[str, object]) -> None:
@@ -66,7 +67,7 @@ class Daemon:
         environ = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [PYTHON, "-m", "sttd", "-c", str(self.config)],
+                [*self.under, PYTHON, "-m", "sttd", "-c", str(self.config)],
                 stdout=log,
                 stderr=log,
                 env=environ,

@@ -45,13 +45,22 @@ def require_mounts() -> None:
 class Disk:
     """An ext4 in a file, mounted at `mount`; nothing reaches it before it is synced."""
 
-    def __init__(self, image: Path, mount: Path, size: str = "256M", *, options: str = "") -> None:
+    def __init__(
+        self,
+        image: Path,
+        mount: Path,
+        size: str = "256M",
+        *,
+        options: str = "",
+        features: str = "",
+    ) -> None:
         self.image = image
         self.mount = mount
         # nothing is written behind our back: no commit by the clock, no flush at a rename
         self._options = options or "loop,commit=300,noauto_da_alloc"
         _run("truncate", "-s", size, str(image))
-        _run("mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1", str(image))
+        more = ("-O", features) if features else ()
+        _run("mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1", *more, str(image))
         self.attach()
 
     def attach(self) -> None:
