@@ -66,21 +66,21 @@ def check_config(context: click.Context, config: str | None) -> None:
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("/etc/sttd/sttd.toml"),
-    show_default=True,
-    help="The file to write; one that is there is never replaced.",
+    default=None,
+    help="The file to write, else /etc/sttd/sttd.toml, or where the package has put that one, "
+    "/etc/sttd/conf.d/10-init.toml. One that is there is never replaced.",
 )
-def init(output: Path, *, yes: bool, **wishes: str | None) -> None:
+def init(output: Path | None, *, yes: bool, **wishes: str | None) -> None:
     """Write a first configuration, by asking or from flags, and check it."""
     from sttd import setting_up  # noqa: PLC0415
 
     wanted = setting_up.Wishes(**wishes)
+    output = output or setting_up.default_target()
     try:
-        if output.exists():
-            raise FileExistsError(f"{output} is there already; choose another file by -o")
+        setting_up.look_at(output)
         if not yes:
             setting_up.complete(wanted)
-        problems = setting_up.place(setting_up.text_of(wanted), output, _check_options)
+        problems = setting_up.place(setting_up.text_of(wanted, output), output, _check_options)
     except OSError as error:
         click.echo(f"sttd: {error}", err=True)
         sys.exit(EX_FAILED)

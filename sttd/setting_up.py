@@ -1,5 +1,8 @@
 """`sttd init`: a first configuration, from flags and from answers; checked before it is there.
 
+Where a package has put the commented /etc/sttd/sttd.toml, the answers are laid over it in conf.d/:
+the package's file stays as it came, and an upgrade has nothing to ask about.
+
 Writes one new file and replaces none; makes no folder, asks for no secret (credentials have names).
 """
 
@@ -17,6 +20,7 @@ import click
 import msgspec
 
 from sttd.config.checking import BUILT_IN, EngineCheck, check
+from sttd.config.loading import ETC
 from sttd.config.problems import Problem
 from sttd.config.sections import Settings
 
@@ -96,14 +100,14 @@ def _url(answer: str) -> str:
     return answer.strip()
 
 
-def text_of(wishes: Wishes) -> str:
+def text_of(wishes: Wishes, target: Path) -> str:
     """The configuration as TOML. What is not in it keeps its default."""
     state_dir = wishes.state_dir or STATE_DIR
     lines = [
         "# Made by sttd init. All other keys have their defaults: docs/configuration.md.",
         f"state_dir = {_quoted(state_dir)}",
     ]
-    if state_dir != STATE_DIR:  # no service of the system: the sockets go along
+    if state_dir != STATE_DIR and not _is_of_the_service(target):  # /run/sttd is the service's
         lines += ["", "[control]"]
         lines.append(f"endpoint = {_quoted(f'ipc://{state_dir}/control.sock')}")
         lines.append(f"events = {_quoted(f'ipc://{state_dir}/events.sock')}")
@@ -123,6 +127,29 @@ def _quoted(text: str) -> str:
     return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")
 
 
+def default_target(etc: Path = ETC) -> Path:
+    """The file to write when none was named."""
+    whole = etc / "sttd.toml"
+    return etc / "conf.d" / "10-init.toml" if os.path.lexists(whole) else whole
+
+
+def look_at(target: Path) -> None:
+    """Find what would be in the way, before anything is asked.
+
+    Raises:
+        FileExistsError: something is there already.
+        OSError: nobody could write there, or not this user.
+    """
+    if os.path.lexists(target):
+        raise FileExistsError(f"{target} is there already; change it, or choose another by -o")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"No such file or directory: {target.parent}; mkdir -p it first")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"{target.parent} is not yours to write to; ask as root, or choose -o"
+        )
+
+
 def place(text: str, target: Path, engine_check: EngineCheck) -> list[Problem]:
     """Check the text and put it there, whole or not at all; what was found, errors and warnings.
 
@@ -130,8 +157,7 @@ def place(text: str, target: Path, engine_check: EngineCheck) -> list[Problem]:
         FileExistsError: something is there already; it is left alone.
         OSError: the file cannot be written.
     """
-    if os.path.lexists(target):
-        raise FileExistsError(f"{target} is there already; choose another file by -o")
+    look_at(target)
     number, name = tempfile.mkstemp(prefix=".sttd-init-", suffix=".toml", dir=target.parent)
     try:
         with open(number, "w", encoding="utf-8") as file:
@@ -140,12 +166,34 @@ def place(text: str, target: Path, engine_check: EngineCheck) -> list[Problem]:
             os.fchmod(number, 0o644)  # the service's user reads it; there are no secrets in it
             os.fsync(number)
         found = [_at(problem, name, target) for problem in check(name, engine_check=engine_check)]
-        if not any(problem.level == "error" for problem in found):
+        if not _wrong(found):
             os.link(name, target)  # unlike a rename, it replaces nothing
+            if _is_overlay(target):
+                found = _with_the_others(target, engine_check)
         return found
     finally:
         with contextlib.suppress(OSError):
             os.unlink(name)
+
+
+def _wrong(found: list[Problem]) -> bool:
+    return any(problem.level == "error" for problem in found)
+
+
+def _is_overlay(target: Path) -> bool:
+    return target.parent == ETC / "conf.d"
+
+
+def _is_of_the_service(target: Path) -> bool:
+    return target == ETC / "sttd.toml" or _is_overlay(target)
+
+
+def _with_the_others(target: Path, engine_check: EngineCheck) -> list[Problem]:
+    """What is wrong with all files together; then the new one is taken back."""
+    found = check(engine_check=engine_check)
+    if _wrong(found):
+        target.unlink()
+    return found
 
 
 def _at(problem: Problem, name: str, target: Path) -> Problem:
@@ -153,12 +201,20 @@ def _at(problem: Problem, name: str, target: Path) -> Problem:
 
 
 def next_steps(wishes: Wishes, target: Path) -> str:
-    """What to do now, one step a line."""
-    here = "" if str(target) == "/etc/sttd/sttd.toml" else f" -c {target}"
+    """What to do now, one step a line, to be typed as it stands."""
+    service = _is_of_the_service(target)
+    here = "" if service else f" -c {target}"
     steps = []
     if wishes.engine == "azure" and wishes.key:
-        steps.append(f"put the key into /etc/sttd/credentials/{wishes.key}, mode 0640")
+        file = f"/etc/sttd/credentials/{wishes.key}"
+        put = f"install -m 640 -g sttd /dev/stdin {file}" if service else f"its file, {file}, 0640"
+        steps.append(f"put the key there, end by Ctrl-D:  {put}")
+    if service and wishes.state_dir not in (None, STATE_DIR):
+        steps.append(f'let the service use {wishes.state_dir}: "Another folder", docs/install.md')
     steps.append(f"try the engine:    sttd check-engine{here}")
-    steps.append(f"start the daemon:  sttd{here}" if here else "start it:  systemctl start sttd")
-    steps.append(f"drop recordings into {wishes.state_dir or STATE_DIR}/inbox")
+    if service:
+        steps.append("start the daemon:  systemctl enable --now sttd")
+    else:
+        steps.append(f"start the daemon:  sttd{here}")
+    steps.append(f"drop a recording into {wishes.state_dir or STATE_DIR}/inbox")
     return "\n".join(f"  {number}. {step}" for number, step in enumerate(steps, 1))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from sttd import setting_up
 from sttd.cli import main
 from sttd.config import load
 
@@ -73,3 +74,27 @@ def test_a_folder_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
     done = init("--engine", "drill", "--yes", "-o", str(tmp_path / "no" / "sttd.toml"))
     assert done.exit_code == 1
     assert "No such file" in done.output
+
+
+def test_beside_the_file_of_a_package_the_answers_are_laid_over_it(tmp_path: Path) -> None:
+    assert setting_up.default_target(tmp_path) == tmp_path / "sttd.toml"
+    (tmp_path / "sttd.toml").write_text("# the manual\n")
+    assert setting_up.default_target(tmp_path) == tmp_path / "conf.d" / "10-init.toml"
+
+
+def test_what_is_in_the_way_is_said_before_anything_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "sttd.toml").write_text("# mine\n")
+    done = init("-o", str(tmp_path / "sttd.toml"), answers="azure\n")
+    assert done.exit_code == 1
+    assert "Engine" not in done.output
+
+
+@pytest.mark.parametrize("target", ["/etc/sttd/sttd.toml", "/etc/sttd/conf.d/10-init.toml"])
+def test_the_next_steps_of_a_service_can_be_typed_as_they_stand(target: str) -> None:
+    wishes = setting_up.Wishes(engine="azure", auth="key", key="my-key", state_dir="/srv/sttd")
+    told = setting_up.next_steps(wishes, Path(target))
+    assert "install -m 640 -g sttd /dev/stdin /etc/sttd/credentials/my-key\n" in told
+    assert "sttd check-engine\n" in told
+    assert "systemctl enable --now sttd\n" in told
+    assert "docs/install.md" in told
+    assert "[control]" not in setting_up.text_of(wishes, Path(target))  # its sockets: /run/sttd

@@ -136,8 +136,10 @@ def _refuse_unknown(
 def _check_address(settings: Settings) -> None:
     given = [n for n in ("region", "endpoint", "host") if getattr(settings, n)]
     if len(given) != 1:
-        count = "none is" if not given else f"{' and '.join(given)} are"
-        raise ValueError(f"give exactly one of region, endpoint and host: {count} set")
+        count = "none is set (sttd init asks for it)"
+        if given:
+            count = f"{' and '.join(given)} are set"
+        raise ValueError(f"give exactly one of region, endpoint and host: {count}")
     for name in ("endpoint", "host"):
         value = getattr(settings, name)
         if value and not re.match(r"(wss?|https?)://[^/\s]+", value):
