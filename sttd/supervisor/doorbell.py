@@ -88,13 +88,21 @@ class Doorbell:
         It does not notice that the folder itself was moved away or replaced: that is asked for.
         """
         watched = self._identity()
-        with RustNotify([str(self._path)], False, False, 300, self._recursive, True) as watcher:
+        with self._watcher() as watcher:
             self._ring()
             while not self._again.is_set() and self._identity() == watched:
                 changes = watcher.watch(DEBOUNCE_MS, STEP_MS, _ASK_MS, self._again)
                 if isinstance(changes, set):
                     self._take(changes)
         self._ring()
+
+    def _watcher(self) -> RustNotify:
+        """Told to bear closed folders it bears a used-up limit of watches, too: without a word."""
+        arguments = ([str(self._path)], False, False, 300, self._recursive)
+        try:
+            return RustNotify(*arguments, False)
+        except PermissionError:  # somebody has put a closed folder there
+            return RustNotify(*arguments, True)
 
     def _identity(self) -> tuple[int, int]:
         status = self._path.stat()
