@@ -261,11 +261,12 @@ def sttd_toml_5(text: str) -> str:
 
 def pages() -> dict[str, str]:
     """Every page by the name of its file."""
-    return {
+    made = {
         "sttd.8": sttd_8(),
         "sttctl.1": sttctl_1((ROOT / "README.md").read_text()),
         "sttd.toml.5": sttd_toml_5((ROOT / "etc" / "sttd.toml").read_text()),
     }
+    return {name: roff.tidy(text) for name, text in made.items()}
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ _LITERAL = {
     "~": r"\(ti",
     '"': r"\(dq",
 }
+_BEGUN = re.compile(r"^(\.S[HS] .*\n)\.PP\n", re.MULTILINE)
 _CODE = re.compile(r"`([^`]+)`")
 
 
@@ -80,3 +81,8 @@ def tags(names: Iterable[str]) -> str:
 def item(names: Iterable[str], text: str) -> str:
     """What is explained and its explanation."""
     return tags(names) + (prose(text) or r"\&") + "\n"
+
+
+def tidy(page: str) -> str:
+    """Without paragraphs where one begins by itself: after a heading."""
+    return _BEGUN.sub(r"\1", page)

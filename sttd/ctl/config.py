@@ -24,8 +24,7 @@ def show(session: Session, section: str | None, changed: bool) -> None:
     found = session.client.config()
     sections = {one.key.rpartition(".")[0] for one in found} | {one.key for one in found}
     if section is not None and not any(_within(name, section) for name in sections):
-        known = ", ".join(sorted({name.partition(".")[0] for name in sections if name}))
-        raise click.UsageError(f"there is no section {section!r}; those are {known}")
+        raise click.UsageError(f"there is no section {section!r}; {_meant(section, sections)}")
     fit = tuple(
         one
         for one in found
@@ -36,6 +35,14 @@ def show(session: Session, section: str | None, changed: bool) -> None:
         print_json(ConfigView(settings=fit))
         return
     _print(fit)
+
+
+def _meant(section: str, known: set[str]) -> str:
+    import difflib  # noqa: PLC0415 - only for a slip of the fingers
+
+    near = difflib.get_close_matches(section, sorted(known), n=1)
+    tops = sorted({name.partition(".")[0] for name in known if name})
+    return f"did you mean {near[0]!r}?" if near else f"those are {', '.join(tops)}"
 
 
 def _within(key: str, section: str) -> bool:

@@ -172,7 +172,9 @@ def test_the_configuration_in_force_says_where_each_value_comes_from(sttd: Daemo
     changed = sttd.json("config", "show", "recycle", "--changed")["settings"]
     assert all(one["key"].startswith("recycle.") for one in changed)
     assert "default" not in {one["origin"] for one in changed}
-    assert sttd.ctl("config", "show", "recycel").returncode == 2
+    slip = sttd.ctl("config", "show", "recycel")
+    assert slip.returncode == 2
+    assert "did you mean 'recycle'?" in slip.stderr
 
 
 def test_the_shell_is_offered_verbs_workers_and_jobs(sttd: Daemon) -> None:
