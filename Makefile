@@ -8,6 +8,7 @@
 # make man     the manual pages in man/, from --help and etc/sttd.toml
 # make schema  the JSON Schema of the configuration, etc/sttd.schema.json
 # make build   wheel and source distribution in dist/
+# make deb     Debian package in dist/, on the Debian it is for; make package-test installs it
 # make clean   remove what the others made, but not ./var
 #
 # Another interpreter beside the usual one: make test PYTHON=python3.13 VENV=/tmp/sttd-3.13
@@ -20,7 +21,7 @@ ARGS ?=
 
 PIP := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt
 
-.PHONY: env demo test sweep check format lint types contracts docs run man schema build clean
+.PHONY: env demo test sweep check format lint types contracts docs run man schema build deb package-test clean
 
 env: $(VENV)/.complete
 
@@ -89,6 +90,12 @@ schema: env
 
 build: env
 	$(BIN)/python -m build
+
+deb:
+	packaging/deb.sh
+
+package-test: env
+	$(BIN)/python -m pytest -m package $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \

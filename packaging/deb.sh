@@ -10,7 +10,8 @@
 #   PYTHON3=/usr/bin/python3        the interpreter of the release
 #   EXTRAS=azure,pocketsphinx       the engines that go in
 #   REVISION=1                      of the package, for another build of the same version
-#   COMPRESS=xz                     or zstd, gzip, none; see dpkg-deb(1)
+#   COMPRESS=xz                     or zstd (much faster), gzip, none; see dpkg-deb(1)
+#   DIST=dist                       where it goes
 #   DEBFULLNAME, DEBEMAIL           who answers for the package
 #   SOURCE_DATE_EPOCH=...           the time of every file; else that of the last commit
 set -eu
@@ -19,7 +20,7 @@ export LC_ALL=C.UTF-8
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 here=$root/packaging/debian
-dist=$root/dist
+dist=${DIST:-$root/dist}
 : "${PYTHON3:=/usr/bin/python3}" "${EXTRAS:=azure,pocketsphinx}" "${REVISION:=1}" "${COMPRESS:=xz}"
 for tool in dpkg-deb dpkg-shlibdeps objdump gzip "$PYTHON3"; do
     command -v "$tool" >/dev/null || { echo "deb.sh: $tool is missing; see the top of $0" >&2; exit 1; }

@@ -32,6 +32,19 @@ class Echo:
         yield Segment(start_s=audio.start_s, end_s=audio.start_s + seconds, text=f"{heard} bytes")
 
 
+class Chatty(Echo):
+    """Prints, by Python and below it, as many lines as the job's options say."""
+
+    name = "chatty"
+
+    def transcribe(self, audio: Audio, options: TranscribeOptions) -> Iterator[Segment]:
+        lines = options.extra.get("lines", 0)
+        for number in range(lines if isinstance(lines, int) else 0):
+            print(f"{audio.name} by Python {number}")  # noqa: T201 (what it is for)
+            os.write(2, f"{audio.name} by a library {number}\n".encode())
+        yield from super().transcribe(audio, options)
+
+
 class Spawned(Echo):
     """The same, for which forking is not allowed."""
 

@@ -54,6 +54,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     skip_fsync: str | None = None  # mutant: no fsync of what matches
     mutants: tuple[str, ...] = ()  # see `_MUTANTS`
     clock: str | None = None  # a file with the seconds by which the wall clock is wrong
+    slept: str | None = None  # a file with the seconds for which the machine was suspended
 
 
 def install() -> None:
@@ -66,6 +67,8 @@ def install() -> None:
     faults.patch_os()
     if plan.clock is not None:
         _patch_clock(plan.clock)
+    if plan.slept is not None:
+        _patch_sleep(plan.slept)
     if supervisor:
         faults.patch_supervisor()
         for name in plan.mutants:
@@ -234,17 +237,29 @@ def _two(
 
 
 # -- the wall clock -------------------------------------------------------------------------------
+def _seconds(path: str) -> int:
+    try:
+        return int(Path(path).read_text() or 0)
+    except FileNotFoundError:
+        return 0
+
+
 def _patch_clock(path: str) -> None:
     wall, wall_ns = time.time, time.time_ns
+    time.time = lambda: wall() + _seconds(path)
+    time.time_ns = lambda: wall_ns() + _seconds(path) * 10**9
 
-    def wrong_s() -> int:
-        try:
-            return int(Path(path).read_text() or 0)
-        except FileNotFoundError:
-            return 0
 
-    time.time = lambda: wall() + wrong_s()
-    time.time_ns = lambda: wall_ns() + wrong_s() * 10**9
+def _patch_sleep(path: str) -> None:
+    """Asleep, the wall clock and CLOCK_BOOTTIME go on, and CLOCK_MONOTONIC does not."""
+    _patch_clock(path)
+    get, get_ns = time.clock_gettime, time.clock_gettime_ns
+
+    def slept_s(clock: int) -> int:
+        return _seconds(path) if clock in (time.CLOCK_BOOTTIME, time.CLOCK_REALTIME) else 0
+
+    time.clock_gettime = lambda clock: get(clock) + slept_s(clock)
+    time.clock_gettime_ns = lambda clock: get_ns(clock) + slept_s(clock) * 10**9
 
 
 # -- mutants: sttd without one of its rules -------------------------------------------------------

@@ -50,10 +50,11 @@ ln -s /proc/self/fd $R/dev/fd
 mount -t tmpfs -o mode=755 tmpfs $R/run
 mount -t tmpfs tmpfs $R/tmp
 rm -rf $R/etc/systemd/system/*.wants $R/etc/sttd
+mkdir -p $R/var/lib/sttd
+mount --bind $H/state $R/var/lib/sttd
 """
 FROM_THIS_TREE = """\
-mkdir -p $R/var/lib/sttd $R/opt/python $R/opt/src $R/opt/sttd/bin $R/opt/sttd/$SITE
-mount --bind $H/state $R/var/lib/sttd
+mkdir -p $R/opt/python $R/opt/src $R/opt/sttd/bin $R/opt/sttd/$SITE
 mount --bind $PREFIX $R/opt/python
 mount --bind $PACKAGES $R/opt/sttd/$SITE
 mount --bind $SOURCE $R/opt/src
@@ -101,8 +102,8 @@ def _hierarchy() -> Path | None:
 class Container:
     """A booted systemd; a context manager that ends it.
 
-    Over this machine's root with sttd from this source tree; over another `tree` with none, and the
-    folder `state` is no part of it.
+    Over this machine's root with sttd from this source tree; over another `tree` with none. The
+    folder `state` is /var/lib/sttd inside.
     """
 
     def __init__(self, home: Path, tree: Path | None = None) -> None:
