@@ -25,6 +25,7 @@ FIELDS: dict[str, str] = {
     "delay_s": "seconds until the job may run again",
     "detail": "what the engine said, in one line",
     "duration_s": "seconds of audio in the recording; null where unknown",
+    "dropped": "lines left out of the log, told once at the end",
     "engine": "name of the engine",
     "epoch": "number of the template, counted up",
     "exit_code": "of a process that ended by itself",
@@ -142,7 +143,9 @@ EVENTS: dict[str, Event] = {
         "warning", "worker job attempt what", "a message about an attempt that is over; dropped"
     ),
     "worker.output": _event(
-        "info", "worker pid line", "a line printed by an engine or by a library below it"
+        "info",
+        "worker pid job line dropped",
+        "a line printed by an engine or by a library below it; 200 for a job are told",
     ),
     # -- the engine
     "engine.changed": _event(

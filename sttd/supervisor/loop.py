@@ -23,6 +23,7 @@ from sttd.core.supervision import Policies, Supervision
 from sttd.engines.helpers import HELPERS
 from sttd.log import Log
 from sttd.supervisor import translate
+from sttd.supervisor.chatter import Chatter
 from sttd.supervisor.deeds import Deeds
 from sttd.supervisor.helper import HelperProcess
 from sttd.supervisor.history import History
@@ -66,6 +67,7 @@ class Loop:
         self._abandoned = False
         self.on_bury: Callable[[do.Bury], None] = lambda _life: None
         self.log = log
+        self._chatter = Chatter(log)
         self._ledger = ledger
         self._spool = spool
         self._deeds = Deeds(ledger, settling, log, self.feed, self._wake_in)
@@ -305,9 +307,9 @@ class Loop:
             self.history.end(worker, why, killed=known.killed, now=self._now())
         self.feed(on.WorkerExited(worker, code, number, message))
 
-    def output(self, line: str) -> None:
+    def output(self, line: str, worker: str | None = None) -> None:
         """What an engine prints is told as an event, so that the log stays one JSON a line."""
-        self.log.event("worker.output", line=line)
+        self._chatter.printed(line, self.core.staff.workers.get(worker or ""))
 
     def _sampled(self, worker: str, event: on.Sampled) -> float:
         """Judge a sample; seconds until the next one."""

@@ -20,10 +20,12 @@ from sttd.credentials import without_credentials
 from sttd.supervisor.child import Child, Strays
 from sttd.supervisor.examine import Thread, stacks, threads
 from sttd.supervisor.link import Link
-from sttd.supervisor.templates import Template
+from sttd.supervisor.templates import Output, Template
 from sttd.wire.messages import (
     Forked,
     ForkFailed,
+    Done,
+    Failed,
     FromWorker,
     Inspect,
     Load,
@@ -56,8 +58,8 @@ class PoolListener(Protocol):
     ) -> None:
         """The process is gone and reaped, or never came to be (neither code nor number)."""
 
-    def output(self, line: str) -> None:
-        """A template or one of its children printed a line."""
+    def output(self, line: str, worker: str | None = None) -> None:
+        """A worker printed a line, or (None) a template or a decoder did."""
 
 
 class Worker:
@@ -75,6 +77,7 @@ class Worker:
 
 
 class Pool:
+        self.printed: Output | None = None
     """All processes of the daemon.
 
     `engine_order()` gives what an engine template is to load and in which environment.
@@ -165,7 +168,10 @@ class Pool:
             lambda why: self._ended(worker, why),
         )
         try:
-            self._engine.fork(name, generation, [control.fileno(), pcm.fileno(), worker.stacks])
+            fds = [control.fileno(), pcm.fileno(), worker.stacks, writing]
+            self._engine.fork(name, generation, fds)
+        reading, writing = os.pipe()
+        worker.printed = Output(reading, lambda line: self._listener.output(line, name))
             self._decoders.fork(name, generation, [companion.fileno()])
         except OSError as error:
             worker.failure = f"the template does not listen: {error}"
@@ -181,6 +187,7 @@ class Pool:
             if worker is None or worker.generation != news.generation:
                 return  # its worker is already gone; it sees end of file and follows
             with contextlib.suppress(ProcessLookupError):
+        os.close(writing)
                 worker.decoder = Child(news.pid, lambda _code, _number: self._decoder_gone(worker))
                 self._companions += 1
             return
@@ -266,6 +273,8 @@ class Pool:
             return
         self._listener.worker_forked(worker.name, pid)
 
+        if worker.printed is not None and isinstance(news, Done | Failed):
+            worker.printed.drain()  # what it printed belongs to the job that is over
     def _ended(self, worker: Worker, why: str) -> None:
         """End of file on its socket: it is dead or dying; whoever lingers is killed."""
         worker.failure = worker.failure or why
@@ -286,6 +295,8 @@ class Pool:
         if worker.decoder is not None:
             worker.decoder.send_signal(signal.SIGKILL)
         os.close(worker.stacks)
+        if worker.printed is not None:
+            worker.printed.drain()  # its last lines belong to its last job
         self._listener.worker_exited(worker.name, code, number, message)
 
     def _decoder_gone(self, worker: Worker) -> None:

@@ -31,6 +31,7 @@ from sttd.wire.messages import (
 DECODER = msgspec.msgpack.Decoder(FromTemplate)
 LINE = 2000  # bytes of one line of output that are kept
 CHUNK = 1 << 14
+PIPE = 1 << 16  # bytes that a pipe holds (pipe(7))
 # For an answer to a request to fork, which takes milliseconds: a template that was stopped or
 # hangs would otherwise leave its workers starting for ever.
 ANSWER_S = 10.0
@@ -168,17 +169,26 @@ class Output:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(fd, self._readable)
 
-    def _readable(self) -> None:
+    def drain(self) -> None:
+        """Take what has been printed by now, and at most what a pipe can hold."""
+        for _ in range(PIPE // CHUNK):
+            if self._fd < 0 or not self._readable():
+                return
+
+    def _readable(self) -> bool:
+        """Take what there is; False when there was nothing."""
         try:
             data = os.read(self._fd, CHUNK)
         except BlockingIOError:
-            return
+            self._fd = -1
+            return False
         if not data:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
-            return
+            return False
         *lines, self._rest = (self._rest + data).split(b"\n")
         self._rest = self._rest[-LINE:]
         for line in lines:
             if text := line[:LINE].decode(errors="backslashreplace").strip():
                 self._on_line(text)
+        return True

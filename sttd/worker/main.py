@@ -8,6 +8,7 @@ an interpreter that ends with a session alive.
 from __future__ import annotations
 
 import faulthandler
+import io
 import os
 import select
 import signal
@@ -35,6 +36,7 @@ def run(engine: Engine, fork: Fork, fds: list[int], *, trim_threshold: int) -> N
     control = Channel[ToWorker](socket.socket(fileno=fds[0]), ToWorker)
     decoder = socket.socket(fileno=fds[1])
     faulthandler.register(signal.SIGUSR1, file=fds[2], all_threads=True)
+    _print_to(fds[3])
     failures = _watch_callbacks()
     signal.signal(signal.SIGTERM, _leave)
     try:
@@ -89,6 +91,15 @@ def _end(engine: Engine) -> None:
 def _leave(_number: int, _frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; then comes SIGKILL
     raise Leaving
+
+
+def _print_to(fd: int) -> None:
+    """Whatever is printed here, by native libraries too, is this worker's, line by line."""
+    for output in (sys.stdout, sys.stderr):
+        os.dup2(fd, output.fileno())
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(line_buffering=True)
+    os.close(fd)
 
 
 def _watch_callbacks() -> list[str]:

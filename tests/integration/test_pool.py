@@ -57,8 +57,8 @@ class Recorder:
     ) -> None:
         self._add("exited", worker, code, number, message)
 
-    def output(self, line: str) -> None:
-        self._add("output", line)
+    def output(self, line: str, worker: str | None = None) -> None:
+        self._add("output", line, worker)
 
     async def until(self, *start: Any, kind: type | None = None) -> tuple[Any, ...]:
         """The first report that begins like this (and whose last item is a `kind`)."""
