@@ -40,7 +40,7 @@ from sttd.wire import messages as say
 TICK_S = 0.25
 ROOM_EVERY_S = 1.0
 PROGRESS_EVERY_S = 1.0
-WAKE_EVERY_S = 60.0  # at the latest: deferred jobs go by CLOCK_BOOTTIME, which leaps in a suspend
+WAKE_EVERY_S = 10.0  # at the latest: deferred jobs go by CLOCK_BOOTTIME, which leaps in a suspend
 LAST_DEEDS_S = 10.0  # for deeds that a full disk holds up, when all else is over
 
 

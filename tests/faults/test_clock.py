@@ -1,5 +1,7 @@
-"""The wall clock jumps by a day under the real daemon: nothing is claimed early, retried in a
-storm, or kept waiting. Scheduling goes by CLOCK_BOOTTIME alone.
+"""The wall clock jumps by a day under the real daemon, and time passes in which it does not run.
+
+Nothing is claimed early, retried in a storm, kept waiting, or blamed for time it did not have.
+Scheduling goes by CLOCK_BOOTTIME alone.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.support import faults
@@ -16,6 +19,11 @@ from tests.support.waiting import eventually
 from tests.support.wav import tone
 
 DAY_S = 86_400
+
+
+def pass_time(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    eventually(lambda: time.monotonic() > end)
 
 
 def boottime() -> float:
@@ -76,3 +84,64 @@ def test_a_restart_under_another_date_keeps_what_was_deferred(tmp_path: Path, ju
         assert sttd.events("job.failed") == []
         assert sttd.stop() == 0
         assert all(row["state"] == "succeeded" for row in faults.rows(m))
+
+
+HOUR_S = 3600
+
+
+def test_a_suspended_machine_loses_no_lease_and_wakes_what_came_due(tmp_path: Path) -> None:
+    """Two hours asleep, as the clocks tell it: a job runs, another is deferred for an hour."""
+    wav = tone(tmp_path / "talk.wav", 0.3)
+    slept = tmp_path / "slept"
+    sections: dict[str, Any] = {
+        "pool": {"workers": 2},
+        "retry": {"backoff": "1h"},
+        "recycle": {"stall_timeout": "60s", "job_timeout": "10min"},
+        "retention": {"done": "1d", "failed": "1d", "rows": "1d"},
+    }
+    with machine(**sections) as m:
+        sttd = m.sttd
+        sttd.start(env=m.environment(slept=str(slept)))
+        options = {"raise": "transient", "once_marker": str(tmp_path / "once")}
+        sttd.drop("deferred.wav", wav, {"options": options})
+        assert sttd.until("job.deferred", source="deferred.wav")["delay_s"] > HOUR_S / 4
+        sttd.drop("runs.wav", wav, {"options": {"sleep_s": 2}})
+        sttd.until("job.started", source="runs.wav")
+        slept.write_text(str(2 * HOUR_S))
+        assert sttd.transcript("runs")["attempts"] == 1
+        assert sttd.transcript("deferred")["attempts"] == 2
+        sttd.drop("fresh.wav", wav)
+        assert sttd.transcript("fresh")["attempts"] == 1
+        eventually(lambda: sttd.leftovers() == [])
+        assert sttd.events("worker.killed", "job.failed") == []
+        assert len(sttd.events("job.started")) == 4
+        assert sttd.stop() == 0
+
+
+def test_a_daemon_that_was_frozen_with_all_its_workers_kills_none_of_them(tmp_path: Path) -> None:
+    """Like a paused machine or a frozen control group: all clocks go on, unlike in a suspend."""
+    wav = tone(tmp_path / "talk.wav", 0.3)
+    stall_s = 3.0
+    sections: dict[str, Any] = {
+        "pool": {"workers": 2},
+        "recycle": {"stall_timeout": f"{stall_s}s", "job_timeout": "30s"},
+    }
+    with machine(**sections) as m:
+        sttd = m.sttd
+        sttd.start()
+        for n in range(2):
+            sttd.drop(f"{n}.wav", wav, {"options": {"segments": 8, "sleep_s": 4}})
+        sttd.until("job.started", 2)
+        whole = psutil.Process(sttd.pid)
+        tree = [whole, *whole.children(recursive=True)]
+        for process in tree:
+            process.suspend()
+        pass_time(2 * stall_s)
+        whole.resume()
+        pass_time(0.7)  # it has a moment to judge the others by
+        for process in tree[1:]:
+            process.resume()
+        for n in range(2):
+            assert sttd.transcript(str(n))["attempts"] == 1
+        assert sttd.events("worker.killed", "job.requeued", "job.deferred", "job.failed") == []
+        assert sttd.stop() == 0
