@@ -64,8 +64,8 @@ class Loop:
         self.broken = asyncio.Event()  # the first template could not load the engine
         self.broken_why = ""
         self.finished = asyncio.Event()
-        self._abandoned = False
         self.on_bury: Callable[[do.Bury], None] = lambda _life: None
+        self._abandoned = False
         self.log = log
         self._chatter = Chatter(log)
         self._ledger = ledger
@@ -172,8 +172,8 @@ class Loop:
             case do.Examine(worker, reason):
                 self._later(self._witness.examine(worker, reason))
             case do.Bury():
-                self._later(self._ledger.record_life(translate.life(command)))
                 self.on_bury(command)
+                self._later(self._ledger.record_life(translate.life(command)))
             case do.Claim(limit):
                 self._later(self._claim(limit))
             case do.Assign(worker, job):
@@ -345,7 +345,7 @@ class Loop:
             options=dict(engine.options_for(engine.name)),
             trim_threshold=self.settings.recycle.trim_threshold,
         )
-        if self._helper is None or engine.name not in HELPERS:
         environment = allocators.environment(os.environ, self.settings.pool, self.log.event)
-            return order, os.environ
-        return order, self._helper.helper.environment(os.environ, self._helper.socket)
+        if self._helper is None or engine.name not in HELPERS:
+            return order, environment
+        return order, self._helper.helper.environment(environment, self._helper.socket)

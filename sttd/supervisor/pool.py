@@ -22,10 +22,10 @@ from sttd.supervisor.examine import Thread, stacks, threads
 from sttd.supervisor.link import Link
 from sttd.supervisor.templates import Output, Template
 from sttd.wire.messages import (
-    Forked,
-    ForkFailed,
     Done,
     Failed,
+    Forked,
+    ForkFailed,
     FromWorker,
     Inspect,
     Load,
@@ -72,12 +72,12 @@ class Worker:
         self.link: Link | None = None
         self.child: Child | None = None
         self.decoder: Child | None = None
+        self.printed: Output | None = None
         self.failure = ""
         self.stacks = os.memfd_create(f"stacks of {name}", os.MFD_CLOEXEC)
 
 
 class Pool:
-        self.printed: Output | None = None
     """All processes of the daemon.
 
     `engine_order()` gives what an engine template is to load and in which environment.
@@ -161,6 +161,8 @@ class Pool:
         self._workers[name] = worker
         ours, control = socket.socketpair()
         pcm, companion = socket.socketpair()
+        reading, writing = os.pipe()
+        worker.printed = Output(reading, lambda line: self._listener.output(line, name))
         worker.link = Link(
             ours,
             DECODER,
@@ -170,8 +172,6 @@ class Pool:
         try:
             fds = [control.fileno(), pcm.fileno(), worker.stacks, writing]
             self._engine.fork(name, generation, fds)
-        reading, writing = os.pipe()
-        worker.printed = Output(reading, lambda line: self._listener.output(line, name))
             self._decoders.fork(name, generation, [companion.fileno()])
         except OSError as error:
             worker.failure = f"the template does not listen: {error}"
@@ -179,6 +179,7 @@ class Pool:
             worker.link.send(self._engine.order)
         for sock in (control, pcm, companion):
             sock.close()
+        os.close(writing)
 
     def forked(self, template: Template, news: Forked) -> None:
         """A child exists: hold it."""
@@ -187,7 +188,6 @@ class Pool:
             if worker is None or worker.generation != news.generation:
                 return  # its worker is already gone; it sees end of file and follows
             with contextlib.suppress(ProcessLookupError):
-        os.close(writing)
                 worker.decoder = Child(news.pid, lambda _code, _number: self._decoder_gone(worker))
                 self._companions += 1
             return
@@ -261,6 +261,8 @@ class Pool:
     def _heard(self, worker: Worker, news: FromWorker) -> None:
         if isinstance(news, Ready):
             self._hold(worker, news.pid)  # its own word may come before the template's
+        if worker.printed is not None and isinstance(news, Done | Failed):
+            worker.printed.drain()  # what it printed belongs to the job that is over
         self._listener.worker_said(worker.name, news)
 
     def _hold(self, worker: Worker, pid: int) -> None:
@@ -273,8 +275,6 @@ class Pool:
             return
         self._listener.worker_forked(worker.name, pid)
 
-        if worker.printed is not None and isinstance(news, Done | Failed):
-            worker.printed.drain()  # what it printed belongs to the job that is over
     def _ended(self, worker: Worker, why: str) -> None:
         """End of file on its socket: it is dead or dying; whoever lingers is killed."""
         worker.failure = worker.failure or why
@@ -282,6 +282,8 @@ class Pool:
 
     def _gone(self, worker: Worker, code: int | None, number: int | None) -> None:
         worker.child = None
+        if worker.printed is not None:
+            worker.printed.drain()  # its last lines belong to its last job
         if worker.link is not None:
             link, worker.link = worker.link, None
             link.drain()  # its last words count: a result may be among them
@@ -295,8 +297,6 @@ class Pool:
         if worker.decoder is not None:
             worker.decoder.send_signal(signal.SIGKILL)
         os.close(worker.stacks)
-        if worker.printed is not None:
-            worker.printed.drain()  # its last lines belong to its last job
         self._listener.worker_exited(worker.name, code, number, message)
 
     def _decoder_gone(self, worker: Worker) -> None:

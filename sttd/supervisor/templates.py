@@ -180,11 +180,11 @@ class Output:
         try:
             data = os.read(self._fd, CHUNK)
         except BlockingIOError:
-            self._fd = -1
             return False
         if not data:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
+            self._fd = -1
             return False
         *lines, self._rest = (self._rest + data).split(b"\n")
         self._rest = self._rest[-LINE:]
