@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import re
 from collections.abc import Callable, Iterator
 
 import click
 
+from sttd.ctl import moments
 from sttd.ctl.session import Session, json_option, pass_session, print_json_line
 from sttd.wire.requests import MAX_LISTED
 from sttd.wire.views import EventView
 
-_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)?")
 BEFORE_FOLLOWING = 10  # events shown first, as `journalctl -f` does
 
 
@@ -40,7 +37,7 @@ def events(
 ) -> None:
     """Show what happened, the oldest first; with --json one object a line."""
     show = _printer(session)
-    start = None if since is None else _instant(since, dt.datetime.now(dt.UTC))
+    start = None if since is None else moments.instant(since)
     default = BEFORE_FOLLOWING if follow and since is None else 100
     with contextlib.ExitStack() as stack:
         live = stack.enter_context(session.client.follow(names)) if follow else iter(())
@@ -75,19 +72,3 @@ def _printer(session: Session) -> Callable[[EventView], None]:
         out.file.flush()
 
     return show
-
-
-def _instant(text: str, now: dt.datetime) -> str:
-    """UTC as the protocol has it, from a time (local unless it says so) or from `2h`."""
-    span = _SPAN.fullmatch(text.strip())
-    try:
-        if span is not None:
-            ago = dt.timedelta(seconds=float(span[1]) * _UNITS[span[2] or "s"])
-            moment = now - ago
-        else:
-            moment = dt.datetime.fromisoformat(text.strip()).astimezone(dt.UTC)
-    except (ValueError, OverflowError) as error:
-        raise click.UsageError(
-            f"--since {text!r}: a time as 2026-01-31T12:00, or a span as 90s, 10min, 2h, 7d"
-        ) from error
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"

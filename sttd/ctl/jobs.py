@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Callable
+from typing import Any, get_args
 
 import click
 
 from sttd.client import WaitTimeout
-from sttd.ctl import human
+from sttd.ctl import human, moments
 from sttd.ctl.completing import complete_job
 from sttd.ctl.session import (
     Exit,
@@ -17,17 +18,70 @@ from sttd.ctl.session import (
     pass_session,
     print_json,
 )
-from sttd.wire.views import JobStateName, JobsView, JobView, RetriedView
+from sttd.wire.views import JobStateName, JobsView, JobView, RetriedView, SourceKind
+
+_SORT: dict[str, Callable[[JobView], Any]] = {
+    "created": lambda job: job.created,
+    "started": lambda job: job.started or "",
+    "finished": lambda job: job.finished or "",
+    "duration": lambda job: job.duration_s or 0.0,
+    "tries": lambda job: job.attempts,
+    "priority": lambda job: job.priority,
+    "name": lambda job: job.source.name,
+    "state": lambda job: job.state,
+}
 
 
 @click.command()
 @click.option("--state", metavar="S", help="Only those in this state.")
+@click.option("--since", metavar="T", help="Created then or later: a time, or 10min, 2h, 1d.")
+@click.option("--until", metavar="T", help="Created before.")
+@click.option("--name", metavar="PART", help="The recording's name has this in it.")
+@click.option(
+    "--kind", type=click.Choice(get_args(SourceKind)), help="The way by which they came in."
+)
+@click.option("--key", metavar="K", help="The one that was submitted under this key.")
+@click.option("--oldest", is_flag=True, help="The oldest first.")
+@click.option("--behind", metavar="JOB", shell_complete=complete_job, help="Go on behind this one.")
 @click.option("--limit", type=click.IntRange(1), default=50, metavar="N", show_default=True)
+@click.option("--sort", type=click.Choice(list(_SORT)), help="Sort what is listed, up.")
+@click.option("--reverse", is_flag=True, help="Sort down.")
 @json_option
 @pass_session
-def jobs(session: Session, state: str | None, limit: int) -> None:
-    """List jobs, the newest first."""
-    found = session.client.jobs(state=_state(state), limit=limit)
+def jobs(
+    session: Session,
+    state: str | None,
+    since: str | None,
+    until: str | None,
+    name: str | None,
+    kind: SourceKind | None,
+    key: str | None,
+    oldest: bool,
+    behind: str | None,
+    limit: int,
+    sort: str | None,
+    reverse: bool,
+) -> None:
+    """List jobs, the newest first.
+
+    The last one of a list is where the next goes on: --behind JOB. --sort is about the jobs
+    that are listed, not about all there are.
+    """
+    if reverse and sort is None:
+        raise click.UsageError("--reverse is for --sort; --oldest lists the oldest first")
+    found = session.client.jobs(
+        state=_state(state),
+        limit=limit,
+        order="oldest" if oldest else "newest",
+        behind=behind,
+        since=None if since is None else moments.instant(since),
+        until=None if until is None else moments.instant(until, option="--until"),
+        name=name,
+        kind=kind,
+        key=key,
+    )
+    if sort is not None:
+        found = tuple(sorted(found, key=_SORT[sort], reverse=reverse))
     _list(session, found)
 
 

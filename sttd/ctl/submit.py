@@ -29,6 +29,7 @@ WATCH_S = 1.0
 @click.command()
 @click.argument("recordings", metavar="PATH|URL...", nargs=-1, required=True)
 @click.option("--wait", is_flag=True, help="Return when they are transcribed.")
+@click.option("--follow", "-f", is_flag=True, help="Print what is said as it is recognised.")
 @click.option("--language", "languages", multiple=True, metavar="L", help="Such as en-US; repeat.")
 @click.option("--priority", type=click.IntRange(-1000, 1000), metavar="N", help="High goes first.")
 @click.option("--key", metavar="K", help="The same key gives the same job; for one recording.")
@@ -42,6 +43,7 @@ def submit(
     session: Session,
     recordings: tuple[str, ...],
     wait: bool,
+    follow: bool,
     languages: tuple[str, ...],
     priority: int | None,
     key: str | None,
@@ -55,7 +57,7 @@ def submit(
         _check(recording)
     accepted: list[SubmittedView] = []
     refused = False
-    waits = wait or out is not None or timeout is not None
+    waits = wait or follow or out is not None or timeout is not None
     for recording in recordings:
         try:
             job = _hand_over(session, recording, languages, priority, key)
@@ -68,7 +70,14 @@ def submit(
         accepted.append(job)
         if not waits:
             _tell(session, job)
-    code = _wait(session, accepted, out, timeout) if waits and accepted else Exit.OK
+    deadline = None if timeout is None else time.monotonic() + timeout
+    if follow:
+        from sttd.ctl.follow import follow as print_segments  # noqa: PLC0415 - rich is slow
+
+        print_segments(session, accepted, timeout)
+    code = Exit.OK
+    if waits and accepted:
+        code = _wait(session, accepted, out, deadline, aside=follow)
     return code or (Exit.REFUSED if refused else Exit.OK)
 
 
@@ -111,9 +120,16 @@ def _tell(session: Session, job: SubmittedView) -> None:
 
 
 def _wait(
-    session: Session, accepted: Sequence[SubmittedView], out: str | None, timeout: float | None
+    session: Session,
+    accepted: Sequence[SubmittedView],
+    out: str | None,
+    deadline: float | None,
+    *,
+    aside: bool,
 ) -> Exit:
+    """Until all are over; `aside`: people are told on stderr, stdout has what was said."""
     code = Exit.OK
+    timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
     found: Sequence[JobView]
     try:
         with _watching(session) as watch:
@@ -133,7 +149,7 @@ def _wait(
             fields = {name: getattr(job, name) for name in JobView.__struct_fields__}
             print_json_line(SubmittedView(**fields, duplicate=before.duplicate))
         else:
-            _tell_end(job, copies)
+            _tell_end(job, copies, aside=aside)
     return code
 
 
@@ -141,13 +157,13 @@ def _unfinished(job: JobView) -> tuple[str, ...]:
     return () if job.state in FINAL_STATES else (job.state,)
 
 
-def _tell_end(job: JobView, copies: Sequence[str]) -> None:
+def _tell_end(job: JobView, copies: Sequence[str], *, aside: bool) -> None:
     line = f"{job.job}  {job.state}  {human.plain(job.source.name)}"
     if job.error is not None:
         line += human.plain(f"  {job.error.code}: {job.error.message}")
-    click.echo(line)
+    click.echo(line, err=aside)
     for name in copies or job.outputs:
-        click.echo(f"  {human.plain(name)}")
+        click.echo(f"  {human.plain(name)}", err=aside)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 import pytest
 
-from sttd.ctl import events, finding, human
+from sttd.ctl import events, finding, human, moments
 from sttd.ctl.main import VERBS
 from sttd.wire import requests
 from sttd.wire.views import EventView
@@ -439,7 +439,7 @@ def test_an_event_that_the_history_had_already_is_not_shown_again() -> None:
 )
 def test_since_takes_a_time_or_a_span(text: str, instant: str) -> None:
     now = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
-    assert events._instant(text, now) == instant
+    assert moments.instant(text, now) == instant
 
 
 # -- small things -------------------------------------------------------------------------------
@@ -502,3 +502,34 @@ def test_a_quick_verb_loads_nothing_slow(daemon: Daemon) -> None:
         env={**os.environ, "STTD_CONFIG": "/nowhere"},
     )  # fmt: skip
     assert found.stderr.strip() == "[]"
+
+
+# -- listings ----------------------------------------------------------------------------------
+def test_jobs_asks_for_what_fits_and_sorts_what_is_listed(daemon: Daemon) -> None:
+    daemon.add("b.wav", attempts=1)
+    daemon.add("a.wav", attempts=3)
+    daemon.add("c.wav", attempts=2)
+
+    def names(*args: str) -> list[str]:
+        found = told(daemon, "jobs", *args)
+        assert isinstance(found, dict)
+        return [job["source"]["name"] for job in found["jobs"]]
+
+    assert names("--sort", "name") == ["a.wav", "b.wav", "c.wav"]
+    assert names("--sort", "tries", "--reverse") == ["a.wav", "c.wav", "b.wav"]
+    fit = "--since 2026-01-31T12:00Z --until 2026-02-01T00:00Z --name stand --kind inbox --key k"
+    names(*fit.split(), "--oldest", "--behind", "0190", "--limit", "7")
+    assert daemon.seen[-1] == requests.Jobs(
+        limit=7,
+        after="0190",
+        order="oldest",
+        since="2026-01-31T12:00:00.000Z",
+        until="2026-02-01T00:00:00.000Z",
+        name="stand",
+        kind="inbox",
+        key="k",
+    )
+    code, _, error = ctl(daemon, "jobs", "--reverse")
+    assert (code, "--oldest" in error) == (2, True)
+    code, _, error = ctl(daemon, "jobs", "--until", "yesterday")
+    assert (code, "--until 'yesterday'" in error) == (2, True)

@@ -68,9 +68,10 @@ def _filters(wish: Selection) -> dict[str, Value]:
 
 def _bounds(store: Store, wish: Selection) -> tuple[int, int]:
     """The seqs between which, both excluded, all jobs lie that can fit."""
-    after, before = 0, _NEWEST
+    newest = store.row("last_seq")
+    after, before = 0, 1 + (0 if newest is None else newest[0])
     if wish.before is not None:
-        before = _seq(store, "page_start", wish.before, _NEWEST)
+        before = min(before, _seq(store, "page_start", wish.before, _NEWEST))
     if wish.after is not None:
         after = _seq(store, "page_end", wish.after, 0)
     if wish.since_ns is not None:
@@ -88,9 +89,7 @@ def _window(store: Store, wish: Selection, after: int, before: int) -> tuple[int
         return after, before
     if wish.oldest:
         return after, min(before, after + WINDOW + 1)
-    newest = store.row("last_seq")
-    top = min(before, (newest[0] if newest else 0) + 1)
-    return max(after, top - WINDOW - 1), before
+    return max(after, before - WINDOW - 1), before
 
 
 def _seq(store: Store, name: str, job: str, default: int) -> int:
