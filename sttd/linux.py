@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -91,3 +92,13 @@ def thread_names() -> list[str]:
         with open(f"/proc/self/task/{task}/comm") as file:
             names.append(file.read().strip())
     return names
+
+
+def oom_kills() -> int:
+    """How often the kernel has killed for lack of memory since the boot, anywhere; proc(5)."""
+    try:
+        with open("/proc/vmstat", "rb", buffering=0) as file:
+            found = re.search(rb"^oom_kill (\d+)$", file.read(1 << 16), re.MULTILINE)
+    except OSError:  # not to be seen from where we are
+        return 0
+    return int(found[1]) if found else 0
