@@ -144,7 +144,7 @@ class Arrivals:
                 await self._attend(bell)
                 await self._rest()
         finally:
-            await asyncio.to_thread(bell.stop)
+            await bell.stop()
             self._inbox.end_scan()
             await self._settled()
 

@@ -1,29 +1,44 @@
-"""Rings when something changes in the inbox: watchfiles in a thread, as a hint and nothing more.
+"""Rings when something changes in the inbox: inotify, as a hint and nothing more.
 
-It loses overflows silently, ends at a name that is not UTF-8, and reports a moved-in folder
-without its files. So: it is made anew after any error, with a ring because something may have
-been missed; its paths are only hints of where to look first; and the scan is the truth.
+Notifications get lost, and a folder that is moved in is not told with its files. So: everything
+is watched anew after any error and any change of the folders themselves, with a ring because
+something may have been missed; paths are only hints of where to look first; and the scan is the
+truth. Costs nothing while nothing happens, but for a look each second whether the inbox is still
+the same.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
+import contextlib
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
-from watchfiles._rust_notify import RustNotify  # documented: watchfiles.helpmanual.io/api/rust
+from sttd.supervisor import inotify, names
+from sttd.supervisor.inotify import Inotify
 
-STEP_MS = 10  # how long it must have been quiet; each step costs a wake-up (0.4 % of a core)
-DEBOUNCE_MS = 100  # ... but a ring comes at least this often while it never is
-_ASK_MS = 1000  # how often it is asked whether the folder is still the same
-_RETRY_S = (0.1, 30.0)  # before it is made anew: at first, and at most
+PAUSE_S = 0.01  # after events, before the next are read: what comes in a burst is read at once
+ASK_S = 1.0  # how often it is asked whether the folder is still the same
+_RETRY_S = (0.1, 30.0)  # before it is watched anew: at first, and at most
 _MAX_HINTS = 1000
-_DELETED = 3  # watchfiles.Change.deleted: also what our own renames look like
+_MASK = (
+    inotify.CLOSE_WRITE
+    | inotify.CREATE  # hard links and O_TMPFILE come by this alone
+    | inotify.MOVED_TO
+    | inotify.ATTRIB  # what could not be read may be readable now
+    | inotify.DELETE_SELF
+    | inotify.MOVE_SELF
+    | inotify.ONLYDIR
+    | inotify.EXCL_UNLINK
+)
+_ANEW = inotify.Q_OVERFLOW | inotify.UNMOUNT | inotify.MOVE_SELF
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES})  # of a folder beneath: not ours
 
 
 class Doorbell:
-    """Watches `path`; `on_ring` is called in the loop's thread. `on_error` gets a reason, once."""
+    """Watches `path`; `on_ring` is called in the loop. `on_error` gets each reason, once."""
 
     def __init__(
         self,
@@ -37,19 +52,15 @@ class Doorbell:
         self._on_ring = on_ring
         self._on_error = on_error
         self._recursive = recursive
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
-        self._again = threading.Event()
-        self._lock = threading.Lock()
+        self._again = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._pause: asyncio.TimerHandle | None = None
         self._hints: set[str] = set()
         self._told = ""
 
     def start(self) -> None:
         """Begin to watch; rings as soon as it does. Call inside the running loop."""
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._run, name="doorbell", daemon=True)
-        self._thread.start()
+        self._task = asyncio.create_task(self._keep_watching())
 
     def renew(self) -> None:
         """Watch afresh, now."""
@@ -57,80 +68,136 @@ class Doorbell:
 
     def hints(self) -> list[str]:
         """Paths beneath the inbox that have changed since the last call, as far as is known."""
-        with self._lock:
-            hints, self._hints = self._hints, set()
+        hints, self._hints = self._hints, set()
         return list(hints)
 
-    def stop(self) -> None:
-        """End the thread; may be repeated."""
-        self._stop.set()
-        self._again.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+    async def stop(self) -> None:
+        """Watch no more; may be repeated."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
-    def _run(self) -> None:
+    async def _keep_watching(self) -> None:
         pause = _RETRY_S[0]
-        while not self._stop.is_set():
+        while True:
             self._again.clear()
             try:
-                self._watch()
+                await self._watch()
                 pause = _RETRY_S[0]
-            except Exception as error:  # noqa: BLE001 - whatever it is, the scan goes on without
+            except OSError as error:  # whatever it is, the scan goes on without
                 self._tell(f"{type(error).__name__}: {error}")
-                self._ring()
-                self._again.wait(pause)
+                self._on_ring()
+                await self._told_to_begin_anew(pause)
                 pause = min(pause * 2, _RETRY_S[1])
 
-    def _watch(self) -> None:
-        """Until told to end or to begin anew; raises whatever watchfiles does.
-
-        It does not notice that the folder itself was moved away or replaced: that is asked for.
-        """
-        watched = self._identity()
-        with self._watcher() as watcher:
-            self._ring()
-            while not self._again.is_set() and self._identity() == watched:
-                changes = watcher.watch(DEBOUNCE_MS, STEP_MS, _ASK_MS, self._again)
-                if isinstance(changes, set):
-                    self._take(changes)
-        self._ring()
-
-    def _watcher(self) -> RustNotify:
-        """Told to bear closed folders it bears a used-up limit of watches, too: without a word."""
-        arguments = ([str(self._path)], False, False, 300, self._recursive)
+    async def _watch(self) -> None:
+        """Until it is to begin anew. Raises OSError."""
+        identity = self._identity()
+        watches = await asyncio.to_thread(Watches, str(self._path), recursive=self._recursive)
+        loop = asyncio.get_running_loop()
         try:
-            return RustNotify(*arguments, False)
-        except PermissionError:  # somebody has put a closed folder there
-            return RustNotify(*arguments, True)
+            self._on_ring()
+            loop.add_reader(watches.inotify.fileno(), self._readable, watches)
+            while not await self._told_to_begin_anew(ASK_S):
+                if self._identity() != identity:
+                    return
+        finally:
+            if self._pause is not None:
+                self._pause.cancel()
+            loop.remove_reader(watches.inotify.fileno())
+            watches.inotify.close()
+
+    async def _told_to_begin_anew(self, within_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._again.wait()
+        return self._again.is_set()
 
     def _identity(self) -> tuple[int, int]:
+        """Notifications tell neither that another was mounted here nor that a parent was moved."""
         status = self._path.stat()
         return status.st_dev, status.st_ino
 
-    def _take(self, changes: set[tuple[int, str]]) -> None:
-        prefix = f"{self._path}/"
-        paths = {
-            path.removeprefix(prefix)
-            for change, path in changes
-            if change != _DELETED and path.startswith(prefix)
-        }
-        if paths:
-            with self._lock:
-                self._hints |= set(list(paths)[: _MAX_HINTS - len(self._hints)])
-            self._ring()
-
-    def _ring(self) -> None:
-        self._call(self._on_ring)
+    def _readable(self, watches: Watches) -> None:
+        """Take what there is, then be deaf for a moment: the kernel keeps it for us."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(watches.inotify.fileno())
+        self._pause = loop.call_later(
+            PAUSE_S, loop.add_reader, watches.inotify.fileno(), self._readable, watches
+        )
+        try:
+            changed = watches.read()
+        except OSError as error:
+            self._tell(f"{type(error).__name__}: {error}")
+            changed = None
+        if changed is None:
+            self._again.set()
+            return
+        self._hints.update(changed[: _MAX_HINTS - len(self._hints)])
+        if changed:
+            self._on_ring()
 
     def _tell(self, reason: str) -> None:
         if reason != self._told:
             self._told = reason
-            self._call(lambda: self._on_error(reason))
+            self._on_error(reason)
 
-    def _call(self, function: Callable[[], None]) -> None:
-        assert self._loop is not None
+
+class Watches:
+    """An inotify instance and the folder of each of its watches. Raises OSError when made."""
+
+    def __init__(self, root: str, *, recursive: bool) -> None:
+        self.inotify = Inotify()
+        self._root = root
+        self._recursive = recursive
+        self._folders: dict[int, str] = {}  # watch -> path beneath the root, "" or "a/b/"
         try:
-            self._loop.call_soon_threadsafe(function)
-        except RuntimeError:  # the loop was closed before us
-            self._stop.set()
+            self._folders[self.inotify.add(root, _MASK)] = ""
+            if recursive:
+                self._below("", 1)
+        except BaseException:
+            self.inotify.close()
+            raise
+
+    def read(self) -> list[str] | None:
+        """Paths that have changed; None when all must be watched anew. Raises OSError."""
+        changed: dict[str, None] = {}
+        for event in self.inotify.read():
+            folder = self._folders.get(event.watch)
+            if event.mask & _ANEW or (folder == "" and event.mask & inotify.DELETE_SELF):
+                return None
+            if event.mask & inotify.IGNORED:
+                self._folders.pop(event.watch, None)
+            elif folder is not None and event.name:
+                changed[folder + event.name] = None
+                if self._recursive and event.mask & inotify.ISDIR:
+                    if event.mask & inotify.MOVED_TO:
+                        return None  # who knows how much is in it
+                    if event.mask & inotify.CREATE:  # what is in it by now, the scan finds
+                        self._follow(folder + event.name, folder.count("/") + 1)
+        return list(changed)
+
+    def _follow(self, path: str, depth: int) -> None:
+        if depth > names.MAX_DEPTH or names.is_service_folder(path.rpartition("/")[2]):
+            return
+        try:
+            watch = self.inotify.add(f"{self._root}/{path}", _MASK)
+        except OSError as error:
+            if error.errno in _GONE:
+                return
+            raise
+        self._folders[watch] = path + "/"
+        self._below(path + "/", depth + 1)
+
+    def _below(self, prefix: str, depth: int) -> None:
+        try:
+            with os.scandir(f"{self._root}/{prefix}") as entries:
+                found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError as error:
+            if error.errno in _GONE and prefix:
+                return
+            raise
+        for name in found:
+            self._follow(prefix + name, depth)

@@ -18,11 +18,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
 
 import pytest
 
-from sttd.supervisor import doorbell
+from sttd.supervisor import doorbell, inotify
+from sttd.supervisor.inotify import Event, Inotify
 from tests.support.files import World, attending
 
 SETTLE_S = 0.4
@@ -262,40 +262,32 @@ def test_files_whose_notifications_overflowed_are_found_by_the_scan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The queue holds 16 events, and nobody reads it while two hundred files arrive."""
-    held, deaf = threading.Event(), threading.Event()
+    made = threading.Event()
+    lost: list[Event] = []
 
-    class Slow:
-        """The real one, which does not listen while `deaf` is set."""
+    class Small(Inotify):
+        """The real one, with a short queue."""
 
-        def __init__(self, *arguments: object) -> None:
+        def __init__(self) -> None:
             with sysctl("fs/inotify/max_queued_events", 16):
-                self.real = RustNotify(*arguments)
+                super().__init__()
+            made.set()
 
-        def __enter__(self) -> Self:
-            self.real.__enter__()
-            return self
+        def read(self) -> list[Event]:
+            events = super().read()
+            lost.extend(event for event in events if event.mask & inotify.Q_OVERFLOW)
+            return events
 
-        def __exit__(self, *arguments: object) -> None:
-            self.real.__exit__(*arguments)
-
-        def watch(self, *arguments: object) -> object:
-            held.set()
-            while deaf.is_set():
-                wait(0.01)
-            return self.real.watch(*arguments)
-
-    RustNotify = vars(doorbell)["RustNotify"]  # noqa: N806
-    monkeypatch.setattr(doorbell, "RustNotify", Slow)
+    monkeypatch.setattr(doorbell, "Inotify", Small)
 
     async def story() -> None:
-        world = World(tmp_path, rescan_s=1.0)
-        deaf.set()
+        world = World(tmp_path, rescan_s=30.0)
         async with attending(world):
-            await asyncio.to_thread(held.wait, 20)
-            for n in range(200):
+            await asyncio.to_thread(made.wait, 20)
+            for n in range(200):  # in one go: the loop reads nothing meanwhile
                 world.drop(f"{n}.wav")
-            deaf.clear()
             await world.heard.counted(200)
+            assert lost
             world.drop("later.wav")
             await world.heard.counted(201)
             assert len({row.name for row in world.heard.jobs}) == 201

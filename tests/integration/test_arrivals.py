@@ -174,7 +174,7 @@ def test_without_notifications_the_rescan_finds_everything(
             assert len(told) == 1
             assert "inotify watches" in told[0]
 
-    monkeypatch.setattr(doorbell, "RustNotify", failing)
+    monkeypatch.setattr(doorbell, "Inotify", failing)
     asyncio.run(story())
 
 
