@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sttd.worker.audio import DecoderDiedError
 from tests.support import recordings
 from tests.support.companion import Companion, Heard
 from tests.support.recordings import BY_SUFFIX, KINDS, PLAIN_FLAC, PLAIN_WAV, Kind, record
+from tests.support.tally import sweep
 
 MINUTE = DecodeLimits(max_duration_s=60.0, max_channels=8)
 MUTANTS = 360
@@ -295,15 +297,37 @@ def test_a_recording_of_which_nothing_can_be_decoded_is_refused(
 
 @pytest.mark.timeout(110)
 def test_mutated_recordings_end_with_a_verdict_or_with_the_decoder(tmp_path: Path) -> None:
+    outcomes = fuzz(tmp_path, MUTANTS)
+    assert sum(outcomes.values()) == MUTANTS
+    assert outcomes["decoded"] > 50, outcomes
+    assert outcomes["undecodable"] > 20, outcomes
+    assert outcomes.get("died", 0) < 5, outcomes
+
+
+@pytest.mark.sweep
+@pytest.mark.timeout(3600)
+def test_ten_thousand_mutated_recordings_end_with_a_verdict_or_with_the_decoder(
+    tmp_path: Path,
+) -> None:
+    """Ten minutes."""
+    with sweep(f"Mutated recordings over {len(KINDS) + 1} containers", "files") as tried:
+        outcomes = fuzz(tmp_path, 10_000)
+        tried.count = sum(outcomes.values())
+        tried.notes += [f"{count:,} {code}" for code, count in sorted(outcomes.items())]
+        assert outcomes.get("died", 0) < 100, outcomes
+
+
+def fuzz(tmp_path: Path, mutants: int) -> Counter[str]:
+    """How many ended by which code; "decoded" and "died" among them. Each gets a fixed seed."""
     rng = random.Random(SEED)
     seeds = [
         record(tmp_path / f"{k.suffix}.seed", 0.7, k).read_bytes() for k in (*KINDS, PLAIN_WAV)
     ]
     path = tmp_path / "mutant"
     companion = Companion()
-    outcomes: dict[str, int] = {}
+    outcomes: Counter[str] = Counter()
     try:
-        for number in range(MUTANTS):
+        for number in range(mutants):
             path.write_bytes(_mutant(rng, seeds[number % len(seeds)]))
             try:
                 code = companion.hear(path, limits=MINUTE).code or "decoded"
@@ -312,13 +336,10 @@ def test_mutated_recordings_end_with_a_verdict_or_with_the_decoder(tmp_path: Pat
                 code = "died"
                 assert companion.process.wait(30) < 0, "it must not end by a bug of ours"
                 companion = Companion()
-            outcomes[code] = outcomes.get(code, 0) + 1
-        assert sum(outcomes.values()) == MUTANTS
-        assert outcomes["decoded"] > 50, outcomes
-        assert outcomes["undecodable"] > 20, outcomes
-        assert outcomes.get("died", 0) < 5, outcomes
+            outcomes[code] += 1
     finally:
         companion.__exit__(None, None, None)
+    return outcomes
 
 
 def _mutant(rng: random.Random, seed: bytes) -> bytes:
