@@ -146,11 +146,7 @@ class AsyncConnection:
     def _connect(self) -> None:
         probe(self.endpoint)
         line = self.context.socket(zmq.DEALER)
-        try:
-            self._monitor = connect(line, self.endpoint, self.curve)
-        except BaseException:
-            line.close()
-            raise
+        self._monitor = connect(line, self.endpoint, self.curve)
         self._line = line
         loop = asyncio.get_running_loop()
         self._tasks = [

@@ -154,11 +154,7 @@ class Connection:
     def _connect(self) -> zmq.Socket[bytes]:
         probe(self.endpoint)
         line = self.context.socket(zmq.DEALER)
-        try:
-            self._monitor = connect(line, self.endpoint, self.curve)
-        except DaemonUnavailable:
-            self.close()
-            raise
+        self._monitor = connect(line, self.endpoint, self.curve)
         self._poller = zmq.Poller()
         self._poller.register(line, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
@@ -172,17 +168,22 @@ S = TypeVar("S", bound="zmq.Socket[Any]")
 def connect(line: S, endpoint: str, curve: Curve | None) -> S:
     """Prepare a DEALER and connect it; its monitor, which tells when the connection breaks.
 
-    Raises DaemonUnavailable when the endpoint is none.
+    Raises DaemonUnavailable when the endpoint is none; both are closed then.
     """
+    monitor: S | None = None
     try:
         line.setsockopt(zmq.LINGER, 0)
         line.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
         line.setsockopt(zmq.MAXMSGSIZE, MAX_REPLY)
         if curve is not None:
             curve.encrypt(line)
-        monitor: S = line.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        monitor = line.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         line.connect(endpoint)
     except zmq.ZMQError as error:
+        if monitor is not None:
+            line.disable_monitor()
+            monitor.close()
+        line.close()
         raise DaemonUnavailable(
             f"{endpoint} is no endpoint: {error.strerror}",
             "an endpoint is ipc:///run/sttd/control.sock or tcp://127.0.0.1:9464",
