@@ -196,7 +196,7 @@ def test_a_worker_told_to_leave_exits_with_zero_even_in_the_middle_of_a_job(
                 pool.fork(name, 1)
                 await told.until("said", name, kind=say.Ready)
             pool.send("busy", a_job(tmp_path, '{"hang":true}'))
-            await told.until("said", "busy", kind=say.Progress)
+            await told.until("output", "talk.wav hangs", "busy")
             for name in ("idle", "busy"):
                 pool.terminate(name)
                 assert (await told.until("exited", name))[2:4] == (0, None)

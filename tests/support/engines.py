@@ -26,6 +26,8 @@ class Echo:
             heard += len(chunk)
         if options.extra.get("segfault"):
             os.kill(os.getpid(), 11)
+        if options.extra.get("hang"):
+            print(f"{audio.name} hangs")  # noqa: T201 (tests wait for it)
         while options.extra.get("hang"):
             time.sleep(0.05)
         seconds = heard / 32000
