@@ -7,6 +7,7 @@
 # make run     a daemon on ./var, on the embedded engine; talk to it as it says
 # make man     the manual pages in man/, from --help and etc/sttd.toml
 # make schema  the JSON Schema of the configuration, etc/sttd.schema.json
+# make peers-env  other pools in .venv-peers, for benchmarks/ to compare with
 # make build   wheel and source distribution in dist/
 # make deb     Debian package in dist/, on the Debian it is for; make package-test installs it
 # make clean   remove what the others made, but not ./var
@@ -21,7 +22,7 @@ ARGS ?=
 
 PIP := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt
 
-.PHONY: env demo test sweep check format lint types contracts docs run man schema build deb package-test clean
+.PHONY: env demo test sweep check format lint types contracts docs run man schema peers-env build deb package-test clean
 
 env: $(VENV)/.complete
 
@@ -87,6 +88,13 @@ man: env
 
 schema: env
 	$(BIN)/python -m scripts.schema
+
+peers-env: .venv-peers/.complete
+
+.venv-peers/.complete: benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install -qq --no-compile --disable-pip-version-check -r $<
+	touch $@
 
 build: env
 	$(BIN)/python -m build

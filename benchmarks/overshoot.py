@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime as dt
+import itertools
 import random
 import shutil
 import tempfile
@@ -31,13 +33,15 @@ MOST_MB = 3000  # where a leak ends by itself
 BLOCKS = 3
 WATCH_S = 25.0
 RETRY_S = 15.0
+STARTS = 3  # of one system in one block
 # MB a second: MB leaked at once before, so that a job crosses after a second or less
 RATES = {200: 180, 20: 340, 1000: 0}
 # What a peer is asked for besides 30 times 200 MB/s: a share, for its kills take seconds.
 SHARE = {"sttd": 1.0, "dask": 0.34, "circus": 0.34, "uwsgi": 0.0, "granian": 0.0}
 SETTINGS = {
     "sttd": "defaults but for rss_ceiling = 400MiB; one worker, one standby, backoff 0",
-    "dask": "Nanny, monitor-interval 10 ms (default 100), terminate at 400 MiB, no pause or spill",
+    "dask": "Nanny, monitor-interval 10 ms (default 100), terminate at 400 MiB, no pause "
+    "or spill, forkserver, two workers",
     "circus": "resource_watcher, loop_rate 0.1 s (default 60), max_count 0, graceful_timeout 0",
     "uwsgi": "evil-reload-on-rss 400, mem-collector-freq 1 (the least), client tries again at once",
     "granian": "workers-max-rss 400, rss-sample-interval 1 (the least), respawn-interval 0.1, "
@@ -86,10 +90,16 @@ class Ours:
         ours.until(lambda: ours.full(self.daemon), 60)
         (life,) = self.client.lives(limit=1)
         return {
+            "assigned_ns": self._assigned_ns(),
             "cause": life.cause,
             "kill_latency_s": life.kill_latency_s,
             "replacement_latency_s": life.replacement_latency_s,
         }
+
+    def _assigned_ns(self) -> int:
+        """When the job was given to its last worker: wall clock, of a millisecond's precision."""
+        last = self.daemon.events("job.started")[-1]
+        return round(dt.datetime.fromisoformat(last["timestamp"]).timestamp() * 1e9)
 
 
 class Theirs:
@@ -136,6 +146,9 @@ def repetition(one: Contestant, folder: Path, rate: int, base: int) -> dict[str,
     lines = [line for line in observer.trace(trace) if line.pid == first.pid]
     crossed = crossing(lines, seen)
     peak = max([seen.peak, *(line.rss for line in lines)])
+    told = one.settle()
+    assigned = told.pop("assigned_ns", None)
+    wall = time.time_ns() - time.monotonic_ns()
     return {
         "rate": rate,
         "peak_mb": peak / MIB,
@@ -143,14 +156,15 @@ def repetition(one: Contestant, folder: Path, rate: int, base: int) -> dict[str,
         "crossing_to_kill_ms": span(crossed, seen.killed_ns),
         "kill_to_gone_ms": span(seen.killed_ns, seen.gone_ns),
         "gone_to_retry_ms": span(seen.gone_ns, again.at_ns if again else None),
-        **one.settle(),
+        "gone_to_assigned_ms": span(seen.gone_ns, assigned - wall if assigned else None),
+        **told,
     }
 
 
 def crossing(lines: list[observer.Line], seen: observer.Seen) -> int | None:
     """When the ceiling was crossed: between two lines of the job's own trace, or as seen."""
     ceiling = CEILING_MB * MIB
-    for before, after in zip(lines, lines[1:], strict=False):
+    for before, after in itertools.pairwise(lines):
         if before.rss <= ceiling < after.rss:
             share = (ceiling - before.rss) / (after.rss - before.rss)
             between = before.at_ns + round(share * (after.at_ns - before.at_ns))
@@ -165,23 +179,36 @@ def span(start_ns: int | None, end_ns: int | None) -> float | None:
     return (end_ns - start_ns) / 1e6
 
 
-def block(name: str, plan: list[int], results: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
-    """All repetitions of one system in one block; its versions."""
+def block(name: str, rates: list[int], results: list[dict[str, Any]]) -> dict[str, str]:
+    """All repetitions of one system in one block; its versions.
+
+    After a failure, which is kept, the system is started anew, but only so often.
+    """
     folder = Path(tempfile.mkdtemp(prefix="sttd-leak"))
+    versions: dict[str, str] = {}
+    left = list(rates)
     try:
-        with contestant(name) as (one, versions):
-            for rate in plan:
-                try:
-                    got = repetition(one, folder, rate, RATES[rate])
-                except (PeerError, TimeoutError) as error:
-                    got = {"rate": rate, "failed": str(error)[-500:]}
-                results[name].append({**got, "at": time.time()})
-                if "failed" in got:
-                    report.say(f"  {name} {rate}: {got['failed']}")
-                    break
+        for _ in range(STARTS):
+            if left:
+                with contestant(name) as (one, versions):
+                    results += run_until_failure(one, folder, left)
+    except PeerError as error:
+        report.say(f"  {name} does not start: {str(error)[-500:]}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return versions
+
+
+def run_until_failure(one: Contestant, folder: Path, left: list[int]) -> Iterator[dict[str, Any]]:
+    """Repetitions at the rates that are left, which are taken off."""
+    while left:
+        rate = left.pop()
+        try:
+            yield {**repetition(one, folder, rate, RATES[rate]), "at": time.time()}
+        except (PeerError, TimeoutError) as error:
+            report.say(f"  failed: {str(error)[-200:]}")
+            yield {"rate": rate, "failed": str(error)[-500:], "at": time.time()}
+            return
 
 
 def plan(name: str, repetitions: int, number: int) -> list[int]:
@@ -206,10 +233,11 @@ def rows(results: dict[str, list[dict[str, Any]]]) -> Iterator[list[object]]:
                 "overshoot_percent",
                 "crossing_to_kill_ms",
                 "kill_to_gone_ms",
+                "gone_to_assigned_ms",
                 "gone_to_retry_ms",
             ):
                 values = [r[key] for r in good if r[key] is not None]
-                row.append(f"{report.p50(values):.1f} / {report.p99(values):.1f}")
+                row.append(f"{report.p50(values):.1f} / {report.p99(values):.1f}" if values else "")
             yield row
 
 
@@ -228,7 +256,8 @@ def main() -> None:
     for number in range(BLOCKS):
         for name in names[number % len(names) :] + names[: number % len(names)]:
             report.say(f"block {number + 1} of {BLOCKS}: {name}")
-            body["versions"].update(block(name, plan(name, options.repetitions, number), results))
+            rates = plan(name, options.repetitions, number)
+            body["versions"].update(block(name, rates, results[name]))
     body.update(ceiling_mb=CEILING_MB, settings=SETTINGS, repetitions=results)
     report.write("overshoot", body)
     report.table(
@@ -239,7 +268,8 @@ def main() -> None:
             "overshoot %, p50 / p99",
             "crossing to kill ms",
             "kill to reapable ms",
-            "reapable to retry ms",
+            "reapable to given out ms",
+            "reapable to retry runs ms",
         ],
         rows(results),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from sttd.client import Client
+from sttd.client import Client, DaemonUnavailable
 from tests.support.daemon import Daemon, daemon
 
 T = TypeVar("T")
@@ -40,17 +41,25 @@ def settings(**sections: Mapping[str, object]) -> Sections:
 def running(**sections: Mapping[str, object]) -> Iterator[Daemon]:
     """A daemon that is ready, with all its workers and its standby."""
     with daemon(**settings(**sections)) as one:
-        one.start()
-        until(lambda: full(one), 30)
+        one.start(wait=False)
+        until(lambda: ended(one) or full(one), 60)
+        assert not ended(one), one.log_path.read_text()[-3000:]
         yield one
-        one.stop()
+        if not ended(one):
+            one.stop()
 
 
 def full(one: Daemon) -> bool:
     """Whether every worker and a standby are there and ready."""
-    with Client(one.endpoint) as client:
+    with contextlib.suppress(DaemonUnavailable), Client(one.endpoint) as client:
         states = [worker.state for worker in client.workers()]
         return "standby" in states and "starting" not in states
+    return False
+
+
+def ended(one: Daemon) -> bool:
+    """Whether the daemon is gone."""
+    return one.process is None or one.process.poll() is not None
 
 
 def until(look: Callable[[], T], timeout_s: float) -> T:

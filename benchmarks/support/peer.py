@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.support.report import ROOT, say
+from benchmarks.support.report import ROOT
 
 PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 MARK = "STTD_BENCHMARK"
@@ -30,7 +30,7 @@ class PeerError(Exception):
     """It answered with an error, or not at all."""
 
 
-class PeerHung(PeerError):
+class PeerHungError(PeerError):
     """No answer in time."""
 
 
@@ -86,14 +86,14 @@ class Peer:
         self.process.stdin.flush()
 
     def answer(self, timeout_s: float) -> Any:
-        """The answer to the last request. Raises PeerHung, or PeerError with what it said."""
+        """The answer to the last request. Raises PeerHungError, or PeerError with what it said."""
         assert self.process.stdout is not None
         fd = self.process.stdout.fileno()
         end = time.monotonic() + timeout_s
         while b"\n" not in self._unread:
             left = end - time.monotonic()
             if left <= 0 or not select.select([fd], [], [], left)[0]:
-                raise PeerHung(f"no answer within {timeout_s:g} s")
+                raise PeerHungError(f"no answer within {timeout_s:g} s")
             data = os.read(fd, 1 << 16)
             if not data:
                 raise PeerError(f"it ended: {self.tail()}")
@@ -116,9 +116,7 @@ class Peer:
             self.process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(10)
-        left = kill_marked(self.mark)
-        if left:
-            say(f"  {left} processes were left over and killed")
+        kill_marked(self.mark)
         self.process.wait()
         self.log.close()
 

@@ -71,6 +71,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         print("| " + " | ".join(_cell(value) for value in row) + " |")
 
 
+def json_bytes(value: object) -> bytes:
+    """For files that others read."""
+    return json.dumps(value).encode()
+
+
 def say(text: str) -> None:
     """How far it is, on standard error."""
     print(text, file=sys.stderr, flush=True)
