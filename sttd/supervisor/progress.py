@@ -26,12 +26,14 @@ class Progress:
             self._bar = progress.Progress(
                 progress.TextColumn("{task.description}"),
                 progress.BarColumn(),
+                progress.TextColumn("{task.fields[audio]}"),
                 progress.TextColumn("{task.fields[speed]}"),
                 progress.TimeRemainingColumn(),
                 console=Console(stderr=True),
                 transient=True,
             )
-            self._task = self._bar.add_task(f"0/{self._files}", total=None, speed="")
+            files = f"0/{self._files}"
+            self._task = self._bar.add_task(files, total=None, audio="", speed="")
             self._bar.start()
         return self
 
@@ -64,14 +66,23 @@ class Progress:
         known = sum(duration for _, duration in self._at.values())
         total = known * self._files / max(len(self._at), 1)
         elapsed = self._bar.tasks[0].elapsed or 0.0
-        speed = f"{position / elapsed:.1f}x real time" if elapsed > 1 else ""
+        speed = f"{position / elapsed:.1f} x real time" if elapsed > 1 and position else ""
+        audio = f"{_clock(position)}/{_clock(known)} of audio" if known else ""
         self._bar.update(
             self._task,
             completed=position,
             total=total or None,
             description=f"{self._done}/{self._files}",
+            audio=audio,
             speed=speed,
         )
+
+
+def _clock(seconds: float) -> str:
+    """A place in a recording as `1:02:03`."""
+    hours, second = divmod(int(seconds), 3600)
+    minute, second = divmod(second, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
 
 
 def _number(value: object) -> float:
