@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sttd.ctl import human
+from sttd.ctl import human, timeline
 from sttd.wire import views
 
 PIPE_WIDTH = 1000  # columns: nothing is cut or wrapped for a program that reads along
@@ -198,11 +198,12 @@ def job(view: views.JobDetailView) -> None:
         grid.add_row("worker", view.worker)
     for position, output in enumerate(view.outputs):
         grid.add_row("" if position else "outputs", human.plain(output))
+    if view.original:
+        grid.add_row("original", human.plain(view.original))
     out.print(grid)
     if view.timeline:
         out.print()
-        for event in view.timeline:
-            out.print(event_line(event, but=("job", "source")))
+        out.print(timeline.table(view.timeline))
 
 
 def event_line(event: views.EventView, but: Iterable[str] = ()) -> Text:
