@@ -6,6 +6,7 @@ Reads by `vitals`, schedules on the loop; judges nothing.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 
@@ -19,6 +20,7 @@ FULL_EVERY_S = 1.0  # threads, descriptors and the peak; RSS alone in between
 FULL_APART_S = 0.1  # ... and after every job, but for jobs that are shorter than this
 LATEST = 64  # samples kept of each worker, as evidence
 GROWTH_OVER_S = 0.004  # shorter spans tell nothing of growth
+EARLY = 0.3  # of its interval: so much before its time one is looked at along with others
 
 
 class Watched:
@@ -31,7 +33,8 @@ class Watched:
         self.growth = 0.0  # bytes a second
         self.at = 0.0
         self.full_at = 0.0
-        self.timer: asyncio.TimerHandle | None = None
+        self.due = 0.0
+        self.early = 0.0  # seconds before `due` from which on it may be looked at
         self.latest: deque[tuple[float, int]] = deque(maxlen=LATEST)
 
 
@@ -42,6 +45,7 @@ class Sampling:
         self.policy = policy
         self._on_sample = on_sample
         self._watched: dict[str, Watched] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
     def add(self, worker: str, pid: int) -> None:
@@ -52,13 +56,12 @@ class Sampling:
             return
         self._watched[worker] = watched
         self._sample(watched)
+        self._plan()
 
     def remove(self, worker: str) -> None:
         """It is gone."""
         watched = self._watched.pop(worker, None)
         if watched is not None:
-            if watched.timer is not None:
-                watched.timer.cancel()
             watched.probe.close()
 
     def look(self, worker: str) -> None:
@@ -68,6 +71,7 @@ class Sampling:
             if self._loop.time() - watched.full_at >= FULL_APART_S:
                 watched.full_at = 0.0
             self._sample(watched)
+            self._plan()
 
     def interval(self, worker: str, *, busy: bool) -> float:
         """Seconds until the next look, by policy."""
@@ -92,12 +96,28 @@ class Sampling:
         """Stop looking."""
         for worker in list(self._watched):
             self.remove(worker)
+        self._plan()
+
+    def _plan(self) -> None:
+        """Wake when the first of them is due; one timer for all."""
+        due = min((watched.due for watched in self._watched.values()), default=math.inf)
+        if self._timer is not None:
+            if due == self._timer.when():
+                return
+            self._timer.cancel()
+        self._timer = None if due == math.inf else self._loop.call_at(due, self._sweep)
+
+    def _sweep(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        for watched in list(self._watched.values()):
+            if watched.due - watched.early <= now and watched.worker in self._watched:
+                self._sample(watched)
+        self._plan()
 
     def _sample(self, watched: Watched) -> None:
-        if watched.timer is not None:
-            watched.timer.cancel()
-            watched.timer = None
         now = self._loop.time()
+        watched.due = math.inf
         try:
             vitals = self._read(watched, now)
         except GoneError:
@@ -108,8 +128,7 @@ class Sampling:
         watched.vitals, watched.at = vitals, now
         watched.latest.append((now, vitals.rss_bytes))
         delay = self._on_sample(watched.worker, Sampled(watched.worker, vitals))
-        if watched.worker in self._watched:
-            watched.timer = self._loop.call_later(delay, self._sample, watched)
+        watched.due, watched.early = self._loop.time() + delay, EARLY * delay
 
     def _read(self, watched: Watched, now: float) -> Vitals:
         if now - watched.full_at >= FULL_EVERY_S:
