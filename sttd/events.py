@@ -18,6 +18,7 @@ ALWAYS = ("timestamp", "level", "event")
 FIELDS: dict[str, str] = {
     "age_s": "seconds since the worker was forked",
     "attempt": "number of this attempt, from 1",
+    "break_before_make": "true where memory_budget bears no standby: the old goes first",
     "bytes": "length of the recording",
     "changed": "keys whose values differ",
     "code": "error code, see protocol.md",
@@ -88,7 +89,7 @@ def _event(
 
 
 _PROCESS = "worker pid "
-_LIFE = _PROCESS + "reason requests rss_bytes age_s "
+_LIFE = _PROCESS + "reason requests rss_bytes age_s break_before_make "
 _JOB = "job source "
 _RUN = _JOB + "attempt worker "
 _OUTCOME = _RUN + "code message "
@@ -182,6 +183,9 @@ EVENTS: dict[str, Event] = {
         "warning", _JOB + "segments", "segments outside the recording were cut to fit"
     ),
     # -- other
+    "cgroup.trouble": _event(
+        "warning", "message", "a worker's control group cannot be used; it is watched by polling"
+    ),
     "control.trouble": _event("warning", "message", "a client cannot be served as configured"),
     "upkeep.pruned": _event("info", "rows files", "what was kept long enough is gone"),
     "upkeep.trouble": _event(

@@ -6,6 +6,8 @@ for one more worker to grow.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 MIB = 1 << 20
@@ -24,20 +26,29 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer: `jobs` at once, and why fewer than wished ("" when not fewer)."""
+    """The answer: `jobs` at once, and why fewer than wished ("" when not fewer).
+
+    `spare`: the budget bears processes that stand by beside the jobs' ceilings.
+    """
 
     jobs: int
     reason: str = ""
+    cause: Literal["", "pressure", "available", "budget"] = ""
+    spare: bool = True
 
 
-def admit(room: Room | None, *, workers: int, ceiling: int, grown: int) -> Admission:
+def admit(
+    room: Room | None, *, workers: int, ceiling: int, grown: int, waiting: int = 0
+) -> Admission:
     """Jobs that may run at once. `grown` is the RSS of all workers together, bytes.
 
-    What running workers already hold counts as room, because it is theirs.
+    What running workers already hold counts as room, because it is theirs. `waiting` is what
+    the processes that stand by take, bytes.
     """
     if room is None or not ceiling:
         return Admission(jobs=workers)
     by_budget = max(1, room.budget // ceiling)
+    spare = room.budget >= min(workers, by_budget) * ceiling + waiting
     free = room.available + grown - RESERVE
     # a ceiling larger than the machine still lets one job run while there is any room at all
     by_room = max(int(free > 0), free // ceiling)
@@ -46,11 +57,20 @@ def admit(room: Room | None, *, workers: int, ceiling: int, grown: int) -> Admis
         by_pressure = 1 if room.pressure >= 2 * PRESSED else max(1, workers // 2)
     jobs = min(workers, by_budget, by_room, by_pressure)
     if jobs == workers:
-        return Admission(jobs=jobs)
+        return Admission(jobs=jobs, spare=spare)
+    cause: Literal["pressure", "available", "budget"]
     if by_pressure == jobs:
-        text = f"memory pressure {room.pressure:.0f} %: {jobs} of {workers} jobs at once"
+        cause, figure = "pressure", f"memory pressure {room.pressure:.0f} %"
     elif by_room < by_budget:
-        text = f"memory available {room.available // MIB} MiB: {jobs} of {workers} jobs at once"
+        cause, figure = "available", f"memory available {room.available // MIB} MiB"
     else:
-        text = f"memory_budget {room.budget // MIB} MiB: {jobs} of {workers} jobs at once"
-    return Admission(jobs=jobs, reason=text)
+        cause, figure = "budget", f"memory_budget {room.budget // MIB} MiB"
+    text = f"{figure}: {jobs} of {workers} jobs at once"
+    return Admission(jobs=jobs, reason=text, cause=cause, spare=spare)
+
+
+def settled(new: Admission, old: Admission) -> Admission:
+    """The new answer, in the old words where only the figure moved: said once, not every second."""
+    if (new.jobs, new.cause) == (old.jobs, old.cause):
+        return msgspec.structs.replace(new, reason=old.reason)
+    return new

@@ -57,6 +57,12 @@ class WorkerExited(msgspec.Struct, frozen=True):
     message: str = ""
 
 
+class Starved(msgspec.Struct, frozen=True):
+    """The kernel killed the worker at its control group's limit; WorkerExited follows."""
+
+    worker: str
+
+
 class Sampled(msgspec.Struct, frozen=True):
     """A worker's vital signs."""
 
@@ -205,6 +211,7 @@ class Reconfigured(msgspec.Struct, frozen=True, kw_only=True):
     workers: int | None
     standby: int
     engine_changed: bool
+    resumes: bool = True
 
 
 Event = (
@@ -214,6 +221,7 @@ Event = (
     | WorkerForked
     | WorkerReady
     | WorkerExited
+    | Starved
     | Sampled
     | Progressed
     | JobDone

@@ -18,7 +18,9 @@ OPERATORS = frozenset({"requested", "cancelled", "reloaded", "scaled", "shutdown
 def life_of(worker: Worker, cause: str, signal: int | None, now: float) -> Bury:
     """The life of a worker that has just ended; its replacement is not known yet."""
     decider = "operator" if cause in OPERATORS else "policy"
-    if cause == "crashed":
+    if worker.starved:
+        decider = "kernel"
+    elif cause == "crashed":
         decider = "kernel" if signal is not None else "itself"
     grown = worker.tidy - worker.base
     return Bury(
@@ -34,6 +36,15 @@ def life_of(worker: Worker, cause: str, signal: int | None, now: float) -> Bury:
         kill_latency_s=None if worker.decided is None else now - worker.decided,
         replacement_latency_s=None,
     )
+
+
+def how_it_ended(reason: str, code: int | None, signal: int | None) -> str:
+    """In words, how a worker ended while it held a job."""
+    if reason != "crashed":
+        return f"was ended: {reason}"
+    if signal is not None:
+        return f"died by signal {signal}"
+    return f"exited with code {code}"
 
 
 class Vacancies:

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from sttd.core import commands as do
+from sttd.core.balance import Balance
+from sttd.core.growth import Fresh
 from sttd.core.lives import Vacancies, life_of
 from sttd.core.recycling import Keep, Kill, Life, RecyclePolicy, Retire, judge
 from sttd.core.throttle import BAR_MOST_S, DEGRADED_AFTER, Slot
@@ -38,6 +40,7 @@ HANGING = frozenset({"stalled", "job_timeout"})
 FRESH_S = 60.0
 START_WITHIN_S = 300.0  # a worker that takes longer to say its first word hangs
 OPEN = frozenset({WorkerState.IDLE, WorkerState.BUSY})
+READY = frozenset({WorkerState.IDLE, WorkerState.STANDBY})
 
 
 class Staff:
@@ -54,6 +57,8 @@ class Staff:
         self.policy = policy
         self.target = workers
         self.standby = standby
+        self.fresh = Fresh()
+        self.spare = True  # the memory budget bears processes beyond `target`
         self.workers: dict[str, Worker] = {}
         self.slots: list[Slot] = []
         self.recycles: Counter[str] = Counter()
@@ -63,6 +68,7 @@ class Staff:
         self.template_deaths = 0
         self.template_at: float | None = 0.0  # when to start one; None: it is there or coming
         self.closing = False
+        self._balance = Balance(self)
         self._vacancies = Vacancies()
         self._deaths = 0  # unplanned, in a row, over all slots
         self._renewing = False
@@ -82,6 +88,22 @@ class Staff:
     def busy(self) -> int:
         """How many hold a job, those on their way out included."""
         return sum(w.run is not None for w in self.workers.values())
+
+    @property
+    def calm(self) -> bool:
+        """The pool is what it should be, and nobody in it is on the way in or out."""
+        there = self.target + (self.standby if self.spare else 0)
+        return (
+            self.template_ready
+            and self.template_at is None
+            and len(self.workers) == there
+            and all(w.state in READY and w.due is None for w in self.workers.values())
+        )
+
+    @property
+    def some_due(self) -> bool:
+        """Somebody is to be replaced."""
+        return any(worker.due for worker in self.workers.values())
 
     def troubled(self) -> str | None:
         """Why the pool calls itself degraded, or None."""
@@ -135,12 +157,25 @@ class Staff:
         if worker.state is WorkerState.STARTING:
             worker.move(WorkerState.STANDBY)
             worker.base = worker.tidy = worker.vitals.rss_bytes
+            self.fresh.add(worker.base)
 
-    def leave(self, worker: Worker, reason: str, now: float, out: list[do.Command]) -> None:
-        """Tell the worker to go; it is killed when its grace is over."""
+    def leave(
+        self,
+        worker: Worker,
+        reason: str,
+        now: float,
+        out: list[do.Command],
+        *,
+        unreplaced: bool = False,
+    ) -> None:
+        """Tell the worker to go; it is killed when its grace is over.
+
+        `unreplaced`: nobody stands by, for the budget bears none (break before make).
+        """
         if worker.ending is not None:
             return
         worker.ending = reason
+        worker.unreplaced = unreplaced
         worker.kill_at = now + self.policy.grace
         worker.decided = now
         self._vacate(worker, reason, now)
@@ -161,6 +196,18 @@ class Staff:
         out.append(self._announce("worker.killed", worker, worker.ending, now))
         order = do.Examine if worker.ending in HANGING else do.Kill
         out.append(order(worker.id, worker.ending))
+
+    def starved(self, worker: Worker, now: float, out: list[do.Command]) -> None:
+        """The kernel was faster than any sample: it has killed the worker behind the ceiling."""
+        if worker.killed:
+            return
+        worker.killed = worker.starved = True
+        worker.ending = worker.ending or "rss_ceiling"
+        if worker.state is not WorkerState.RETIRING:
+            self._vacate(worker, "rss_ceiling", now)
+            worker.move(WorkerState.RETIRING)
+        worker.decided = worker.decided or now
+        out.append(self._announce("worker.killed", worker, worker.ending, now))
 
     def _vacate(self, worker: Worker, reason: str, now: float) -> None:
         if worker.state in OPEN and reason not in ("scaled", "shutdown"):
@@ -253,88 +300,19 @@ class Staff:
             self.epoch += 1
             self.template_at = None
             out.append(do.StartTemplate(self.epoch, self._renewing))
-        self._shrink(now, out)
-        self._promote()
-        self._replace_due(now, out)
-        self._fill(now, out)
+        self._balance.strike(now, out)
         active = sum(w.due != "scaled" for w in self.in_state(*OPEN))
         out.extend(self._vacancies.fill(max(0, self.target - active), now))
 
-    def _shrink(self, now: float, out: list[do.Command]) -> None:
-        staying = [w for w in self.in_state(*OPEN) if w.due != "scaled"]
-        staying.sort(key=lambda w: w.state is WorkerState.IDLE)  # idle ones go first
-        while len(staying) > self.target:
-            staying.pop().due = "scaled"
-        waiting = [w for w in self.in_state(WorkerState.STANDBY, WorkerState.STARTING) if not w.due]
-        due = any(w.due and w.due != "scaled" for w in self.in_state(*OPEN))
-        missing = max(0, self.target - len(staying)) + due
-        while len(waiting) > self.standby + missing:
-            self.leave(waiting.pop(), "scaled", now, out)
-        for worker in list(self.in_state(WorkerState.STANDBY)):
-            if worker.due:
-                self.leave(worker, worker.due, now, out)
-
-    def _promote(self) -> None:
-        active = sum(w.due != "scaled" for w in self.in_state(*OPEN))
-        for worker in list(self.in_state(WorkerState.STANDBY)):
-            if active >= self.target:
-                return
-            worker.move(WorkerState.IDLE)
-            active += 1
-
-    def _replace_due(self, now: float, out: list[do.Command]) -> None:
-        for worker in [w for w in self.in_state(WorkerState.IDLE) if w.due]:
-            if worker.due == "scaled":
-                self.leave(worker, "scaled", now, out)
-                continue
-            standby = next(self.in_state(WorkerState.STANDBY), None)
-            if standby is not None:  # make before break: it is ready
-                standby.move(WorkerState.IDLE)
-                self.leave(worker, worker.due or "requested", now, out)
-            elif not any(self.in_state(WorkerState.STARTING)) and not self._extra(now, out):
-                return  # every slot is barred: keep the old one until there is a place
-
-    def _extra(self, now: float, out: list[do.Command]) -> bool:
-        """Fork one replacement beyond the number of workers; one at a time."""
-        if not self._can_fork():
-            return False
-        slot = self._free_slot(now)
-        if slot is None:
-            return False
-        self.fork(slot, now, out)
-        return True
-
-    def _fill(self, now: float, out: list[do.Command]) -> None:
-        want = self.target + self.standby
-        while self._can_fork() and self._present() < want:
-            slot = self._free_slot(now)
-            if slot is None:
-                return
-            self.fork(slot, now, out)
-
-    def _present(self) -> int:
-        return sum(
-            w.state is not WorkerState.RETIRING and w.due != "scaled" for w in self.workers.values()
-        )
-
-    def _can_fork(self) -> bool:
-        """Never more than one process beyond workers and standby, those leaving included."""
-        return self.template_ready and len(self.workers) <= self.target + self.standby
-
-    def _free_slot(self, now: float) -> Slot | None:
-        while len(self.slots) < self.target + self.standby + 1:
-            self.slots.append(Slot(len(self.slots)))
-        return next((s for s in self.slots if s.worker is None and now >= s.barred_until), None)
-
     def _announce(self, event: str, worker: Worker, reason: str, now: float) -> do.Announce:
-        return do.Announce(
-            event,
-            {
-                "worker": worker.id,
-                "pid": worker.pid,
-                "reason": reason,
-                "requests": worker.requests,
-                "rss_bytes": worker.vitals.rss_bytes,
-                "age_s": round(now - worker.started, 3),
-            },
-        )
+        fields: dict[str, object] = {
+            "worker": worker.id,
+            "pid": worker.pid,
+            "reason": reason,
+            "requests": worker.requests,
+            "rss_bytes": worker.vitals.rss_bytes,
+            "age_s": round(now - worker.started, 3),
+        }
+        if worker.unreplaced:
+            fields["break_before_make"] = True
+        return do.Announce(event, fields)

@@ -14,14 +14,17 @@ import msgspec
 
 from sttd.core import commands as do
 from sttd.core import events as on
-from sttd.core.admission import Admission, Room, admit
-from sttd.core.health import UNLIMITED, EngineHealth
-from sttd.core.recycling import RecyclePolicy
-from sttd.core.retry import FailureKind, RetryPolicy
+from sttd.core.admission import Admission, Room, admit, settled
+from sttd.core.health import EngineHealth, EngineState
+from sttd.core.lives import how_it_ended
+from sttd.core.policies import Policies
+from sttd.core.retry import FailureKind
 from sttd.core.staff import Staff
 from sttd.core.work import Work
 from sttd.core.workers import WorkerState
 
+# what leaves the workers as they are: asked first, because most events are of these kinds
+STILL = on.Progressed | on.Published | on.PublishFailed | on.Claimed
 AWAY_S = 2.0  # ticks come four times a second: after this long without any we were stopped
 
 
@@ -31,17 +34,6 @@ class Mode(enum.StrEnum):
     RUNNING = "running"
     DRAINING = "draining"
     STOPPING = "stopping"
-
-
-class Policies(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the core needs of the configuration."""
-
-    recycle: RecyclePolicy
-    retry: RetryPolicy
-    workers: int
-    standby: int
-    max_sessions: int = UNLIMITED
-    max_per_memory: bool = True
 
 
 class Supervision:
@@ -54,7 +46,7 @@ class Supervision:
             policies.recycle, workers=policies.workers, standby=policies.standby, jitter=jitter
         )
         self.health = EngineHealth(policies.max_sessions, policies.retry.backoff_max)
-        self.work = Work(policies.retry, self.staff, self.health)
+        self.work = Work(policies.retry, self.staff, self.health, resumes=policies.resumes)
         self.room: Room | None = None
         self.admission = Admission(jobs=policies.workers)
         self.troubles: dict[str, str] = {}
@@ -72,6 +64,17 @@ class Supervision:
             return "degraded" if self.troubles else "running"
         return "drained" if self.work.at_rest() else "draining"
 
+    @property
+    def calm(self) -> bool:
+        """Nothing is under way that a tick must see to soon."""
+        return (
+            self.mode is Mode.RUNNING
+            and not self.troubles
+            and self.work.at_rest()
+            and self.health.state is EngineState.OK
+            and self.staff.calm
+        )
+
     def handle(self, event: on.Event, now: float) -> list[do.Command]:
         """Take one event; say what is to be done, in order."""
         out: list[do.Command] = []
@@ -82,10 +85,12 @@ class Supervision:
         if isinstance(event, on.Sampled) and not self._sampled(event, now, out):
             return out
         self._take(event, now, out)
-        self.staff.balance(now, out)
+        if not isinstance(event, STILL):
+            self.staff.balance(now, out)
         if self.mode is Mode.RUNNING and now >= self._claim_at:
             self.work.dispatch(self.admission.jobs, now, out)
-            self.staff.balance(now, out)  # a job may have asked for a fresh worker
+            if self.staff.some_due:  # a job may have asked for a fresh worker
+                self.staff.balance(now, out)
         self._say(out)
         if self.mode is Mode.STOPPING and not self._exited:
             self._exited = not self.staff.workers and self.work.at_rest()
@@ -99,6 +104,8 @@ class Supervision:
         if worker is None:
             return False
         due, worker.vitals = worker.due, event.vitals
+        if worker.run is not None:
+            worker.run.peak = max(worker.run.peak, event.vitals.rss_bytes)
         self.staff.judge(worker, now, out)
         return bool(out) or worker.due != due
 
@@ -108,7 +115,13 @@ class Supervision:
                 self._tick(now, out)
             case on.TemplateReady() | on.TemplateExited():
                 self._template(event, now)
-            case on.WorkerForked() | on.WorkerReady() | on.WorkerExited() | on.Sampled():
+            case (
+                on.WorkerForked()
+                | on.WorkerReady()
+                | on.WorkerExited()
+                | on.Starved()
+                | on.Sampled()
+            ):
                 self._worker(event, now, out)
             case on.Progressed() | on.JobDone() | on.JobFailed():
                 self._news(event, now, out)
@@ -151,13 +164,17 @@ class Supervision:
         workers = self.staff.target
         if not self.policies.max_per_memory:
             self.admission = Admission(jobs=workers)
+            self.staff.spare = True
             return
-        self.admission = admit(
+        found = admit(
             self.room,
             workers=workers,
             ceiling=self.policies.recycle.rss_ceiling,
             grown=sum(w.vitals.rss_bytes for w in self.staff.workers.values()),
+            waiting=self.staff.fresh.most * max(1, self.staff.standby),
         )
+        self.admission = settled(found, self.admission)
+        self.staff.spare = found.spare
         self._trouble("memory", self.admission.reason or None)
 
     def _trouble(self, source: str, reason: str | None) -> None:
@@ -178,7 +195,7 @@ class Supervision:
 
     def _worker(
         self,
-        event: on.WorkerForked | on.WorkerReady | on.WorkerExited | on.Sampled,
+        event: on.WorkerForked | on.WorkerReady | on.WorkerExited | on.Starved | on.Sampled,
         now: float,
         out: list[do.Command],
     ) -> None:
@@ -196,11 +213,13 @@ class Supervision:
                 out.append(do.Announce("worker.ready", fields))
             case on.Sampled():
                 pass  # judged before: see `_sampled`
+            case on.Starved():
+                self.staff.starved(worker, now, out)
             case on.WorkerExited(_, code, signal, message):
                 run, worker.run = worker.run, None
                 reason = self.staff.exited(worker, code, signal, message, now, out)
                 if run is not None:
-                    how = _how(reason, code, signal)
+                    how = how_it_ended(reason, code, signal)
                     self.work.lost(worker, run, reason, how, by_signal=signal is not None, out=out)
             case _:
                 assert_never(event)
@@ -300,7 +319,7 @@ class Supervision:
             self.policies, recycle=event.recycle, retry=event.retry
         )
         self.staff.policy, self.work.policy = event.recycle, event.retry
-        self.staff.standby = event.standby
+        self.staff.standby, self.work.resumes = event.standby, event.resumes
         if event.workers is not None:
             self.staff.target = event.workers
         self.health.backoff_max = event.retry.backoff_max
@@ -308,6 +327,7 @@ class Supervision:
         self.work.rang()
         if event.engine_changed:
             self.staff.renew_template(now)
+            self.work.forget_growth()
 
     # -- telling -------------------------------------------------------------------------------
     def _say(self, out: list[do.Command]) -> None:
@@ -321,15 +341,6 @@ class Supervision:
         if self.mode is Mode.DRAINING and not self._said_drained and self.work.at_rest():
             self._said_drained = True
             out.append(do.Announce("daemon.drained", {}))
-
-
-def _how(reason: str, code: int | None, signal: int | None) -> str:
-    """In words, how a worker ended while it held a job."""
-    if reason != "crashed":
-        return f"was ended: {reason}"
-    if signal is not None:
-        return f"died by signal {signal}"
-    return f"exited with code {code}"
 
 
 __all__ = ["FailureKind", "Mode", "Policies", "Supervision"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sttd.core import commands as do
 from sttd.core import events as on
+from sttd.core.fitting import TOO_LARGE, too_large
 from sttd.core.growth import Growth
 from sttd.core.health import STATE_OF, EngineHealth
 from sttd.core.jobs import Job
@@ -33,11 +34,15 @@ KIND_OF = {
 class Work:
     """The jobs in motion."""
 
-    def __init__(self, policy: RetryPolicy, staff: Staff, health: EngineHealth) -> None:
+    def __init__(
+        self, policy: RetryPolicy, staff: Staff, health: EngineHealth, *, resumes: bool = True
+    ) -> None:
         self.policy = policy
+        self.resumes = resumes
         self.staff = staff
         self.health = health
-        self.growth = Growth()
+        self.growth = Growth()  # what jobs leave behind
+        self.need = Growth()  # what they take while they run
         self.hand: list[Job] = []  # claimed, not yet on a worker
         self.publishing: dict[str, str] = {}  # job id -> worker id
         self.claiming = 0  # asked of the ledger
@@ -63,6 +68,10 @@ class Work:
     def dispatch(self, most: int, now: float, out: list[do.Command]) -> None:
         """Give jobs in hand to free workers, and ask for more; at most `most` at once."""
         for job in list(self.hand):
+            if (why := self._too_large(job.duration_s, job.segments)) is not None:
+                self.hand.remove(job)
+                out.append(self._give_up(job, None, why, 0))
+                continue
             worker = self._worker_for(job)
             if worker is None:
                 continue
@@ -83,7 +92,7 @@ class Work:
     def _worker_for(self, job: Job) -> Worker | None:
         """A free worker that can hold it; a job that killed one gets a fresh one."""
         free = self.staff.free()
-        grows = self.growth.expected(job.duration_s)
+        grows = max(g.expected(job.duration_s) for g in (self.growth, self.need))
         ceiling = self.staff.policy.rss_ceiling
         for worker in free:
             fits = not ceiling or worker.vitals.rss_bytes + grows <= ceiling
@@ -157,6 +166,7 @@ class Work:
         """Every output is written: make them visible."""
         self._finish(worker, news.rss_before, news.rss_after, out)
         self.growth.add(news.duration_s, news.rss_after - worker.tidy)
+        self.need.add(news.duration_s, max(run.peak, news.rss_before) - worker.tidy)
         worker.tidy = news.rss_after
         self.staff.worked(worker)
         if self.health.succeed(now):
@@ -252,6 +262,11 @@ class Work:
         out: list[do.Command],
     ) -> None:
         job = run.job
+        if kind is FailureKind.RSS_CEILING:
+            why = self._too_large(run.duration_s, job.segments + run.segments)
+            if why is not None:
+                out.append(self._give_up(job, worker.id, f"{message}; {why}", run.segments))
+                return
         counters = Counters(attempt=job.attempt, failures=job.failures, crashes=job.crashes)
         ended = Ended(kind=kind, segments=run.segments, retry_after_s=retry_after_s)
         match decide(self.policy, counters, ended):
@@ -271,6 +286,27 @@ class Work:
                         segments=job.segments + run.segments,
                     )
                 )
+
+    def _too_large(self, duration_s: float | None, segments: int) -> str | None:
+        """Why no fresh worker can hold the job; None when one may. See `sttd.core.fitting`."""
+        if segments and self.resumes:
+            return None  # it goes on behind them, and so gets through in parts
+        fresh, ceiling = self.staff.fresh.least(), self.staff.policy.rss_ceiling
+        return too_large(self.need, duration_s, fresh=fresh, ceiling=ceiling)
+
+    def _give_up(self, job: Job, worker: str | None, why: str, segments: int) -> do.GiveUp:
+        return do.GiveUp(
+            job=job,
+            worker=worker,
+            code=TOO_LARGE,
+            message=why,
+            attempt_code=TOO_LARGE,
+            segments=job.segments + segments,
+        )
+
+    def forget_growth(self) -> None:
+        """Another engine, or other settings of it: what was learnt does not hold."""
+        self.growth, self.need = Growth(), Growth()
 
     def _again(
         self,

@@ -46,6 +46,7 @@ class Run:
     cancelled: bool = False
     began_s: float | None = None  # the first position told: where a resumed recording goes on
     began: float = 0.0  # when that was
+    peak: int = 0  # highest RSS seen while it ran, bytes
 
     def speed(self, now: float) -> float | None:
         """Seconds of audio in a second, since the first position was told; None: not yet known."""
@@ -78,6 +79,8 @@ class Worker:
     due: str | None = None  # reason to leave as soon as it is idle and replaced
     ending: str | None = None  # reason it was told to leave or killed
     killed: bool = False
+    unreplaced: bool = False  # it left before another could take its place: break before make
+    starved: bool = False  # killed by the kernel at its control group's limit
     kill_at: float | None = None  # end of its grace
     decided: float | None = None  # when it was told to leave or killed
     vitals: Vitals = field(default_factory=Vitals)

@@ -11,7 +11,6 @@ import os
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from pathlib import Path
 from typing import Any
 
 from sttd.config import Settings, allocators
@@ -22,7 +21,8 @@ from sttd.core.retry import FailureKind
 from sttd.core.supervision import Policies, Supervision
 from sttd.engines.helpers import HELPERS
 from sttd.log import Log
-from sttd.supervisor import translate
+from sttd.supervisor import orders, translate
+from sttd.supervisor.cgroups import settle_in
 from sttd.supervisor.chatter import Chatter
 from sttd.supervisor.deeds import Deeds
 from sttd.supervisor.helper import HelperProcess
@@ -38,6 +38,7 @@ from sttd.supervisor.witness import Witness
 from sttd.wire import messages as say
 
 TICK_S = 0.25
+CALM_TICK_S = 1.0  # while nothing is under way
 ROOM_EVERY_S = 1.0
 PROGRESS_EVERY_S = 1.0
 WAKE_EVERY_S = 10.0  # at the latest: deferred jobs go by CLOCK_BOOTTIME, which leaps in a suspend
@@ -80,8 +81,14 @@ class Loop:
         self._positions: dict[str, tuple[str, float]] = {}
         self._wake_at = self._room_at = self._told_at = 0.0
         self._helper: HelperProcess | None = None
-        self.pool = Pool(self._engine_order, self)
+        self.cgroups = settle_in(
+            settings.pool.cgroups,
+            lambda: self.settings.recycle,
+            lambda line: self.log.event("cgroup.trouble", message=line),
+        )
+        self.pool = Pool(self._engine_order, self, self.cgroups)
         self.sampling = Sampling(self._sampled, policies.recycle)
+        self.cgroups.on_soft = self.sampling.look
         self._witness = Witness(self.core, self.pool, self.sampling, spool)
         self.history = History()
         self.inspections = Inspections(self.pool.send)
@@ -105,7 +112,7 @@ class Loop:
         while not self.finished.is_set():
             self._tick()
             try:
-                await asyncio.wait_for(self.finished.wait(), TICK_S)
+                await asyncio.wait_for(self.finished.wait(), self._patience())
             except TimeoutError:
                 continue
         await self._last_deeds()
@@ -113,6 +120,10 @@ class Loop:
         await self.pool.close()
         if self._helper is not None:
             await self._helper.close()
+
+    def _patience(self) -> float:
+        """Until the next tick."""
+        return CALM_TICK_S if self.core.calm else TICK_S
 
     def abandon(self) -> None:
         """Stop now and wait for no deed: the daemon has failed, and its next life recovers."""
@@ -218,28 +229,9 @@ class Loop:
             self.feed(on.Claimed(tuple(jobs)))
 
     def _assign(self, worker: str, job: Job) -> None:
-        settings = self.settings
-        staging = settings.outbox_dir / ".tmp" / f"{job.id}.{job.attempt}"
-        self.pool.send(
-            worker,
-            say.Run(
-                generation=self.core.staff.workers[worker].generation,
-                job=job.id,
-                attempt=job.attempt,
-                token=job.token,
-                name=job.name,
-                spool=str(self._spool.folder(job.id)),
-                staging=str(staging),
-                stem=Path(job.out_name).name,
-                formats=tuple(settings.outbox.formats),
-                options=job.options,
-                limits=say.DecodeLimits(
-                    max_duration_s=settings.limits.max_duration,
-                    max_channels=settings.limits.max_channels,
-                ),
-                resume=settings.resumes,
-            ),
-        )
+        generation = self.core.staff.workers[worker].generation
+        order = orders.run(self.settings, job, generation, self._spool.folder(job.id))
+        self.pool.send(worker, order)
         self._later(self._ledger.assigned(job.id, job.token, worker))
 
     # -- the pool reports ------------------------------------------------------------------------
@@ -293,6 +285,11 @@ class Loop:
             case say.EngineReport():
                 self.feed(on.EngineReported(worker, FailureKind(news.kind), news.message))
 
+    def worker_starved(self, worker: str) -> None:
+        """The kernel has killed it at the wall behind the ceiling."""
+        self._witness.testify(worker, "rss_ceiling")
+        self.feed(on.Starved(worker))
+
     def worker_exited(
         self, worker: str, code: int | None, number: int | None, message: str
     ) -> None:
@@ -329,6 +326,7 @@ class Loop:
                 workers=new.workers if rescaled else None,
                 standby=new.standby,
                 engine_changed=engine_changed,
+                resumes=new.resumes,
             )
         )
 
@@ -337,15 +335,8 @@ class Loop:
         return known is not None and known.run is not None
 
     def _engine_order(self) -> tuple[say.Load, Mapping[str, str]]:
-        engine = self.settings.engine
-        order = say.Load(
-            role="engine",
-            supervisor=os.getpid(),
-            engine=engine.name,
-            options=dict(engine.options_for(engine.name)),
-            trim_threshold=self.settings.recycle.trim_threshold,
-        )
+        order = orders.load_engine(self.settings)
         environment = allocators.environment(os.environ, self.settings.pool, self.log.event)
-        if self._helper is None or engine.name not in HELPERS:
+        if self._helper is None or order.engine not in HELPERS:
             return order, environment
         return order, self._helper.helper.environment(environment, self._helper.socket)

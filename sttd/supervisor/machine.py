@@ -9,16 +9,16 @@ import psutil
 
 from sttd.config.units import budget_bytes
 from sttd.core.events import RoomSampled
+from sttd.supervisor.hierarchy import own_folder
 
 PRESSURE = Path("/proc/pressure/memory")
-CGROUP = Path("/sys/fs/cgroup")
 
 
 def memory_room(memory_budget: str) -> RoomSampled:
     """Memory available now and the budget for all workers, in bytes."""
     memory = psutil.virtual_memory()
     total, available = memory.total, memory.available
-    folder = _cgroup()
+    folder = _own_folder()
     if folder is not None:
         limit = _number(folder / "memory.max")
         used = _number(folder / "memory.current")
@@ -33,17 +33,7 @@ def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-@functools.cache
-def _cgroup() -> Path | None:
-    """The folder of our own cgroup v2, or None."""
-    try:
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
-            if line.startswith("0::"):
-                folder = CGROUP / line[3:].lstrip("/")
-                return folder if (folder / "memory.max").exists() else None
-    except OSError:
-        pass
-    return None
+_own_folder = functools.cache(own_folder)  # it stays where it is
 
 
 def _number(path: Path) -> int | None:

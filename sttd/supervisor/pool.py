@@ -16,7 +16,10 @@ from typing import Protocol
 
 import msgspec
 
+from sttd import linux
+from sttd.core.recycling import RecyclePolicy
 from sttd.credentials import without_credentials
+from sttd.supervisor.cgroups import Cgroups
 from sttd.supervisor.child import Child, Strays
 from sttd.supervisor.examine import Thread, stacks, threads
 from sttd.supervisor.link import Link
@@ -53,6 +56,9 @@ class PoolListener(Protocol):
     def worker_said(self, worker: str, news: FromWorker) -> None:
         """A message came."""
 
+    def worker_starved(self, worker: str) -> None:
+        """The kernel killed it at its group's limit; `worker_exited` follows."""
+
     def worker_exited(
         self, worker: str, code: int | None, number: int | None, message: str
     ) -> None:
@@ -74,6 +80,7 @@ class Worker:
         self.decoder: Child | None = None
         self.printed: Output | None = None
         self.failure = ""
+        self.oom_kills = linux.oom_kills()  # anywhere, until now
         self.stacks = os.memfd_create(f"stacks of {name}", os.MFD_CLOEXEC)
 
 
@@ -87,7 +94,9 @@ class Pool:
         self,
         engine_order: Callable[[], tuple[Load, Mapping[str, str]]],
         listener: PoolListener,
+        cgroups: Cgroups | None = None,
     ) -> None:
+        self._cgroups = cgroups or Cgroups(None, "none were asked for", RecyclePolicy)
         self._engine_order = engine_order
         self._listener = listener
         self._engine: Template | None = None  # the one that forks
@@ -115,6 +124,7 @@ class Pool:
     def _start(self, order: Load, epoch: int, environment: Mapping[str, str]) -> Template:
         template = Template(order, epoch, self, self._listener.output, environment)
         self._templates.add(template)
+        self._cgroups.shelter(template.pid)
         return template
 
     def template_ready(self, template: Template, _news: TemplateReady) -> None:
@@ -190,6 +200,7 @@ class Pool:
             with contextlib.suppress(ProcessLookupError):
                 worker.decoder = Child(news.pid, lambda _code, _number: self._decoder_gone(worker))
                 self._companions += 1
+                self._cgroups.enter(worker.name, news.pid)
             return
         if worker is not None:
             self._hold(worker, news.pid)
@@ -204,6 +215,8 @@ class Pool:
         """Hand a job, or a question, to a worker."""
         worker = self._workers.get(name)
         if worker is not None and worker.link is not None:
+            if isinstance(message, Run):
+                self._cgroups.busy(name)
             worker.link.send(message)
 
     def terminate(self, name: str) -> None:
@@ -236,6 +249,7 @@ class Pool:
         for template in self._templates:
             template.kill()
         await self._all_gone(timeout_s)
+        self._cgroups.close()
 
     async def _all_gone(self, timeout_s: float) -> None:
         self._quiet.clear()
@@ -273,6 +287,7 @@ class Pool:
         except ProcessLookupError:  # it lived for less than a sweep of the strays
             self._forget(worker, None, None, "it was gone before it was known")
             return
+        self._cgroups.enter(worker.name, pid)
         self._listener.worker_forked(worker.name, pid)
 
     def _ended(self, worker: Worker, why: str) -> None:
@@ -288,14 +303,25 @@ class Pool:
             link, worker.link = worker.link, None
             link.drain()  # its last words count: a result may be among them
             link.close()
+        if number == signal.SIGKILL:
+            self._starved(worker)
         expected = worker.failure == "end of file"  # how every death shows on the link
         self._forget(worker, code, number, "" if expected else worker.failure)
+
+    def _starved(self, worker: Worker) -> None:
+        """Whether the kernel killed it for memory, and at whose limit."""
+        seen = self._cgroups.leave(worker.name)
+        if seen.get("oom"):
+            self._listener.worker_starved(worker.name)
+        elif seen.get("oom_kill") or linux.oom_kills() > worker.oom_kills:
+            worker.failure = "the kernel killed for lack of memory in the service or the machine"
 
     def _forget(self, worker: Worker, code: int | None, number: int | None, message: str) -> None:
         if self._workers.pop(worker.name, None) is None:
             return
         if worker.decoder is not None:
             worker.decoder.send_signal(signal.SIGKILL)
+        self._cgroups.leave(worker.name)
         os.close(worker.stacks)
         self._listener.worker_exited(worker.name, code, number, message)
 

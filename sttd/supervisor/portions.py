@@ -23,6 +23,7 @@ def policies(settings: Settings) -> Policies:
         standby=settings.pool.standby,
         max_sessions=int(str(sessions)) if sessions else UNLIMITED,
         max_per_memory=settings.pool.max_per_memory,
+        resumes=settings.resumes,
     )
 
 

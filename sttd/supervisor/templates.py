@@ -102,6 +102,11 @@ class Template:
         Output(reading, on_output)
         return process
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def fork(self, worker: str, generation: int, fds: Sequence[int]) -> None:
         """Ask for a child with these descriptors; raises OSError when nobody is there."""
         self._link.send(Fork(worker, generation), fds)

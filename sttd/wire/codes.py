@@ -28,6 +28,10 @@ class Code(enum.StrEnum):
     EMPTY = "empty", "The file has no bytes."
     TOO_LONG = "too_long", "The recording is longer than limits.max_duration."
     TOO_MANY_CHANNELS = "too_many_channels", "The recording has more than limits.max_channels."
+    TOO_LARGE_FOR_CEILING = (
+        "too_large_for_ceiling",
+        "No fresh worker could hold it below recycle.rss_ceiling, by what the latest jobs took.",
+    )
     INVALID_AUDIO = "invalid_audio", "The engine says that this recording can never be transcribed."
 
     # -- arrival
