@@ -13,8 +13,8 @@ imports nothing of the daemon, nor asyncio before it is asked for.
 
 from typing import TYPE_CHECKING, Any
 
-from sttd.client.api import DEFAULT_ENDPOINT, Client
-from sttd.client.connection import Curve
+from sttd.client.api import Client
+from sttd.client.connection import DEFAULT_ENDPOINT, Curve
 from sttd.client.errors import (
     DaemonUnavailable,
     JobFailed,

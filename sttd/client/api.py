@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
-from sttd.client.connection import Connection, Curve
+from sttd.client.connection import Connection, Curve, found
 from sttd.client.talk import PATIENCE_S, RESTART_S, unexpected
 from sttd.wire import replies, requests, views
 from sttd.wire.lives import LifeView, SettingView, WhyView
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from sttd.client.transfer import Progress
     from sttd.transcripts import Segment
 
-DEFAULT_ENDPOINT = "ipc:///run/sttd/control.sock"
 WATCH_S = 30.0  # how often `watch` is told, unless it is asked for more often
 
 R = TypeVar("R", bound=Reply)
@@ -43,18 +42,20 @@ class Client:
 
     def __init__(
         self,
-        endpoint: str = DEFAULT_ENDPOINT,
+        endpoint: str | None = None,
         *,
         curve: Curve | None = None,
         patience_s: float = PATIENCE_S,
         restart_s: float = RESTART_S,
     ) -> None:
-        """Nothing is sent yet.
+        """Nothing is sent yet. Without an `endpoint`, `$STTD_SOCKET` or DEFAULT_ENDPOINT is meant.
 
         `patience_s` is how long a silent daemon is waited for, `restart_s` one that hung up and
         may be starting again.
         """
-        self._line = Connection(endpoint, curve=curve, patience_s=patience_s, restart_s=restart_s)
+        self._line = Connection(
+            found(endpoint), curve=curve, patience_s=patience_s, restart_s=restart_s
+        )
 
     def __enter__(self) -> Self:
         return self

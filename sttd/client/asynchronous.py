@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Literal, Self, TypeVar
 
 from sttd.client import flows, hearing, submitting, transfer
-from sttd.client.api import DEFAULT_ENDPOINT, WATCH_S
+from sttd.client.api import WATCH_S
 from sttd.client.async_connection import AsyncConnection
 from sttd.client.async_following import AsyncFollowing
-from sttd.client.connection import Curve
+from sttd.client.connection import Curve, found
 from sttd.client.flows import JobRef, Watch
 from sttd.client.submitting import Recording
 from sttd.client.talk import PATIENCE_S, RESTART_S, unexpected
@@ -41,19 +41,19 @@ class AsyncClient:
 
     def __init__(
         self,
-        endpoint: str = DEFAULT_ENDPOINT,
+        endpoint: str | None = None,
         *,
         curve: Curve | None = None,
         patience_s: float = PATIENCE_S,
         restart_s: float = RESTART_S,
     ) -> None:
-        """Nothing is sent yet.
+        """Nothing is sent yet. Without an `endpoint`, `$STTD_SOCKET` or DEFAULT_ENDPOINT is meant.
 
         `patience_s` is how long a silent daemon is waited for, `restart_s` one that hung up and
         may be starting again.
         """
         self._line = AsyncConnection(
-            endpoint, curve=curve, patience_s=patience_s, restart_s=restart_s
+            found(endpoint), curve=curve, patience_s=patience_s, restart_s=restart_s
         )
 
     async def __aenter__(self) -> Self:

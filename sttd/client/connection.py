@@ -7,6 +7,7 @@ a silent one is waited for is `talk`'s to say. Knows no verb's meaning.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import time
 from collections.abc import Generator
@@ -25,6 +26,7 @@ from sttd.wire.requests import Request
 if TYPE_CHECKING:
     from sttd.client.flows import Ask, Do, Flow, Pause
 
+DEFAULT_ENDPOINT = "ipc:///run/sttd/control.sock"
 RECONNECT_MS = 50
 MAX_REPLY = 16 << 20  # bytes; a thousand jobs, or a long timeline
 START_HINT = "start it with `systemctl start sttd`, or `sttd -c FILE` in the foreground"
@@ -44,6 +46,12 @@ class Curve(msgspec.Struct, frozen=True):
         line.setsockopt(zmq.CURVE_SERVERKEY, self.server)
         line.setsockopt(zmq.CURVE_PUBLICKEY, self.public)
         line.setsockopt(zmq.CURVE_SECRETKEY, self.secret)
+
+
+def found(endpoint: str | None) -> str:
+    """The endpoint that is meant; a bare path stands for ipc."""
+    where = endpoint or os.environ.get("STTD_SOCKET") or DEFAULT_ENDPOINT
+    return f"ipc://{where}" if where.startswith("/") else where
 
 
 class Connection:
