@@ -22,6 +22,7 @@ import zmq
 from sttd.supervisor.access import Access, Peer, parse_peer
 from sttd.supervisor.curve import Curve
 from sttd.supervisor.door import Door
+from sttd.supervisor.gate import TcpListener
 from sttd.supervisor.listener import ControlError, UnixListener
 from sttd.wire import replies, requests
 from sttd.wire.codes import Code
@@ -95,7 +96,7 @@ class Control:
         self._on_error = on_error
         self._on_trouble = on_trouble
         self._context = zmq.Context()
-        self._listeners: list[UnixListener] = []
+        self._listeners: list[UnixListener | TcpListener] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight = 0
         self._waiting = 0
@@ -162,18 +163,20 @@ class Control:
         socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
         socket.setsockopt(zmq.LINGER, 0)
         transport, _, address = endpoint.partition("://")
+        listener: UnixListener | TcpListener
         if transport == "ipc":
             listener = UnixListener(address, group=self._group)
-            self._listeners.append(listener)
-            socket.setsockopt(zmq.USE_FD, listener.fd)
         elif transport == "tcp":
             if self._curve is None:
                 raise ControlError(
                     f"{endpoint}: tcp needs control.curve_server_key and control.curve_clients"
                 )
             self._curve.encrypt(socket)
+            listener = TcpListener(address)
         else:
             raise ControlError(f"{endpoint}: an endpoint is ipc:///path or tcp://127.0.0.1:port")
+        self._listeners.append(listener)
+        socket.setsockopt(zmq.USE_FD, listener.fd)
         try:
             socket.bind(endpoint)
         except zmq.ZMQError as error:

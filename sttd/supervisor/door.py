@@ -4,8 +4,8 @@ libzmq ends the whole process when accept says EMFILE on an ipc socket, and ever
 memory. So connections are counted as libzmq tells of them, in a thread of its own because the
 event loop may be busy, and above a limit the sockets' names are taken away: nobody can connect,
 whoever is connected is served, and connections without a handshake are dropped by libzmq after
-HANDSHAKE_MS. Below three quarters of the limit the names come back. Sockets on tcp have no door;
-libzmq bears EMFILE there.
+HANDSHAKE_MS. Below three quarters of the limit the names come back. On tcp, where libzmq bears
+EMFILE, the kernel drops what would open a connection.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import resource
 import struct
 import threading
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import zmq
-
-from sttd.supervisor.listener import UnixListener
 
 MOST = 1024  # connections to both sockets
 SHARE = 4  # at most a quarter of the descriptors this process may have
@@ -34,13 +33,23 @@ def limit() -> int:
     return MOST if soft == resource.RLIM_INFINITY else max(8, min(MOST, soft // SHARE))
 
 
+class Entry(Protocol):
+    """Where clients come in: `listener.UnixListener`, `gate.TcpListener`."""
+
+    def shut(self) -> None:
+        """Let nobody in."""
+
+    def reopen(self) -> None:
+        """Let everybody in again."""
+
+
 class Door:
     """Counts and shuts, from its making until `stop`. `tell` is called in the door's own thread."""
 
     def __init__(
         self,
         sockets: Sequence[zmq.Socket[bytes]],
-        listeners: Sequence[UnixListener],
+        listeners: Sequence[Entry],
         tell: Callable[[str], None],
         most: int | None = None,
     ) -> None:

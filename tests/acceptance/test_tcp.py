@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import stat
 import subprocess
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 from tests.support.daemon import ROOT, Daemon, daemon
+from tests.support.waiting import eventually
 from tests.support.wav import tone
 
 
@@ -75,7 +77,7 @@ def test_a_client_with_a_known_key_transcribes_over_tcp_and_others_get_no_answer
     clients.mkdir()
     (folder / "client.pub").rename(clients / "client.pub")
     assert ctl("keygen", str(folder), "--name", "stranger").returncode == 0
-    secret = (folder / "server.key").read_text().strip()
+    secret = secret_of(folder)
     with daemon() as sttd:
         endpoint = on_tcp(sttd, clients)
         sttd.start(env={"STTD_CREDENTIAL_CONTROL_KEY": secret})
@@ -88,6 +90,63 @@ def test_a_client_with_a_known_key_transcribes_over_tcp_and_others_get_no_answer
         assert ctl(*known, "status").returncode == 2
         assert secret not in sttd.log_path.read_text()
         assert sttd.stop() == 0
+
+
+# Connects until it is refused, says nothing, and tells how far it got.
+FLOOD = """
+import resource, socket, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (5000, 5000))
+held = []
+while len(held) < 4000:
+    try:
+        held.append(socket.create_connection(("127.0.0.1", int(sys.argv[1])), 1.0))
+    except OSError:
+        break
+print(len(held), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_flood_of_connections_over_tcp_leaves_the_daemon_alive_and_jobs_go_on(
+    tmp_path: Path,
+) -> None:
+    folder, clients = tmp_path / "keys", tmp_path / "clients"
+    assert ctl("keygen", str(folder)).returncode == 0
+    clients.mkdir()
+    (folder / "client.pub").rename(clients / "client.pub")
+    wav = tone(tmp_path / "talk.wav", 0.2)
+    with daemon() as sttd:
+        endpoint = on_tcp(sttd, clients)
+        sttd.start(wait=False, env={"STTD_CREDENTIAL_CONTROL_KEY": secret_of(folder)})
+        resource.prlimit(sttd.pid, resource.RLIMIT_NOFILE, (512, 512))
+        sttd.until("daemon.ready")
+        port = endpoint.rpartition(":")[2]
+        flood = subprocess.Popen(
+            [sys.executable, "-c", FLOOD, port],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert flood.stdout is not None
+        connected = int(flood.stdout.readline())
+        assert connected < 512
+        sttd.drop("during.wav", wav)
+        assert sttd.transcript("during")
+        assert sttd.process is not None
+        assert sttd.process.poll() is None
+        said = [e["message"] for e in sttd.events("control.trouble")]
+        assert any("nobody else can connect" in line for line in said)
+        flood.communicate("")
+        known = ("--socket", endpoint, "status")
+        eventually(
+            lambda: ctl(*known, keys=folder / "client.key").returncode == 0,
+            "whoever has a key gets an answer again",
+        )
+        assert sttd.stop() == 0
+
+
+def secret_of(folder: Path) -> str:
+    return (folder / "server.key").read_text().strip()
 
 
 def test_tcp_without_a_usable_key_is_said_in_one_line_that_tells_no_secret(
