@@ -98,6 +98,8 @@ for file in "$root"/etc/*; do # what is there beside the configuration: schema, 
     *) cp -r "$file" "$stage/usr/share/sttd/" ;;
     esac
 done
+# where the first line of sttd.toml points editors to
+ln -s /usr/share/sttd/sttd.schema.json "$stage/etc/sttd/sttd.schema.json"
 for page in "$root"/man/*.[158]; do
     put 644 "$page" "/usr/share/man/man${page##*.}/${page##*/}"
     gzip -9n "$stage/usr/share/man/man${page##*.}/${page##*/}"

@@ -23,7 +23,7 @@ AT_A_GLANCE = "<!-- these lines are run by tests/acceptance/test_readme.py again
 PROGRAMS = {"sttd": "sttd", "sttctl": "sttd.ctl"}
 # Commands of others: what they are given must exist, the rest is theirs.
 OTHERS = {"cat", "cp", "install", "ln", "pip", "python3", "systemctl", "systemd-sysusers"}
-OTHERS |= {"systemd-tmpfiles"}
+OTHERS |= {"systemd-tmpfiles", "apt"}
 
 
 def blocks(text: str, language: str) -> list[str]:
