@@ -27,6 +27,7 @@ class RecyclePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     job_timeout: Seconds = 0.0
     grace: Seconds = 10.0
     drain_timeout: Seconds = 15 * 60.0
+    stall_abort: bool = False  # SIGABRT before SIGKILL, for a core dump of what hangs
     trim_threshold: Size = 16 * MIB  # growth in a job past which the worker calls malloc_trim
 
 

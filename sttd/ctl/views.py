@@ -87,6 +87,8 @@ def status(view: views.StatusView) -> None:
     grid.add_row("engine", engine)
     grid.add_row("queue", _queue(view.queue))
     grid.add_row("recycles", _recycles(view.recycles))
+    grid.add_row("memory", _memory(view.pool))
+    grid.add_row("sandbox", _sandbox(view.sandbox))
     out.print(grid)
     out.print()
     workers(view.pool.workers, out)
@@ -115,6 +117,23 @@ def _recycles(recycles: views.RecyclesView) -> Text:
     counts = {name: getattr(recycles, name) for name in recycles.__struct_fields__}
     named = [f"{number} {name}" for name, number in counts.items() if number]
     return Text(", ".join(named)) if named else Text("none", style="dim")
+
+
+def _memory(pool: views.PoolView) -> str:
+    how = {"cgroup": "a control group for each worker", "polling": "workers are polled"}
+    return f"{how[pool.memory_control]} ({human.plain(pool.memory_control_detail)})"
+
+
+def _sandbox(box: views.SandboxView) -> Text:
+    if box.files == "unknown":
+        return Text("not yet tried", style="dim")
+    landlock = f"landlock {box.landlock}" if box.landlock else "no landlock"
+    seccomp = "seccomp" if box.seccomp else "no seccomp"
+    text = Text(f"decoders behind limits, {landlock}, {seccomp}: ")
+    for name, state_of in (("files", box.files), ("network", box.network)):
+        text.append(f"{name} {state_of}", style="green" if state_of == "closed" else "yellow")
+        text.append(", " if name == "files" else "")
+    return text
 
 
 def workers(found: Iterable[views.WorkerView], out: Console | None = None) -> None:

@@ -112,7 +112,8 @@ class Handlers:
                 rss_bytes=resident_bytes(),
                 reasons=tuple(core.troubles.values()),
             ),
-            pool=views.PoolView(configured=core.staff.target, workers=self._worker_views()),
+            pool=shape.pool_view(core, self._worker_views(), loop.cgroups.folder, loop.cgroups.why),
+            sandbox=shape.sandbox_view(loop.pool.walls),
             queue=shape.queue_view(counts),
             recycles=shape.recycles_view(core),
             engine=views.EngineView(

@@ -35,8 +35,10 @@ from sttd.wire.messages import (
     Ready,
     Run,
     TemplateReady,
+    Walls,
 )
 
+DUMP_S = 5.0  # for the kernel to write a core dump of a worker: hundreds of MiB
 LINGER_S = 1.0  # between a worker's end of file and its end; flushing takes milliseconds
 DECODER = msgspec.msgpack.Decoder(FromWorker)
 
@@ -161,6 +163,11 @@ class Pool:
         engine, decoders = self._engine, self._decoders
         return bool(engine and engine.ready and decoders and decoders.ready)
 
+    @property
+    def walls(self) -> Walls | None:
+        """What stands around decoders; None until their template has tried."""
+        return self._decoders.ready.walls if self._decoders and self._decoders.ready else None
+
     # -- workers -------------------------------------------------------------------------------
     def fork(self, name: str, generation: int) -> None:
         """Bring a worker and its decoder into being; a refusal is reported as an exit."""
@@ -226,6 +233,11 @@ class Pool:
     def kill(self, name: str) -> None:
         """SIGKILL."""
         self._signal(name, signal.SIGKILL)
+
+    def abort(self, name: str) -> None:
+        """SIGABRT, for a core dump; SIGKILL to whoever is still there afterwards."""
+        self._signal(name, signal.SIGABRT)
+        asyncio.get_running_loop().call_later(DUMP_S, self._signal, name, signal.SIGKILL)
 
     async def examine(self, name: str) -> tuple[str, tuple[Thread, ...]]:
         """Python's stacks and the kernel's view of a worker's threads; takes up to 0.2 s."""

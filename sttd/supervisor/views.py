@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 
 import msgspec
 
@@ -13,6 +14,7 @@ from sttd.core.workers import Run, Worker
 from sttd.supervisor.records import Counts, EventRow, JobRow, printable
 from sttd.wire import views
 from sttd.wire.codes import Code
+from sttd.wire.messages import Walls
 from sttd.wire.replies import Error
 from sttd.wire.requests import RequestError
 
@@ -122,6 +124,30 @@ def worker_view(worker: Worker, now: float, pss_bytes: int) -> views.WorkerView:
         fds=vitals.fds,
         age_s=round(now - worker.started, 3),
         job=worker.run.job.id if worker.run else None,
+    )
+
+
+def pool_view(
+    core: Supervision, workers: tuple[views.WorkerView, ...], folder: Path | None, why: str
+) -> views.PoolView:
+    """The pool; `folder` is where its control groups are, `why` says why there are none."""
+    return views.PoolView(
+        configured=core.staff.target,
+        workers=workers,
+        memory_control="polling" if folder is None else "cgroup",
+        memory_control_detail=why if folder is None else str(folder),
+    )
+
+
+def sandbox_view(walls: Walls | None) -> views.SandboxView:
+    """What stands around decoders; nothing is known before their template has tried."""
+    if walls is None:
+        return views.SandboxView()
+    return views.SandboxView(
+        landlock=walls.landlock,
+        seccomp=walls.seccomp,
+        files="closed" if walls.files else "open",
+        network="closed" if walls.network else "open",
     )
 
 

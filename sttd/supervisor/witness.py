@@ -48,4 +48,7 @@ class Witness:
         """Look at a worker that hangs, keep what was seen, end it."""
         stacks, threads = await self._pool.examine(worker)
         self.testify(worker, reason, stacks, threads)
-        self._pool.kill(worker)
+        if self._core.staff.policy.stall_abort:
+            self._pool.abort(worker)
+        else:
+            self._pool.kill(worker)

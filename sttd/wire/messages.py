@@ -41,14 +41,27 @@ ToTemplate = Load | Fork
 
 
 # -- template to supervisor -------------------------------------------------------------------
+class Walls(msgspec.Struct, frozen=True, kw_only=True):
+    """Which of the walls around a decoder stand on this machine, as tried."""
+
+    landlock: int  # version of its ABI; 0: none
+    seccomp: bool
+    files: bool  # no file can be opened
+    network: bool  # no address can be reached
+
+
 class TemplateReady(msgspec.Struct, frozen=True, tag="template_ready"):
-    """The engine is imported and its model loaded. `start` is "fork" or "spawn"."""
+    """The engine is imported and its model loaded. `start` is "fork" or "spawn".
+
+    `walls` are told by the decoders' template.
+    """
 
     pid: int
     engine: str
     version: str
     start: str
     rss_bytes: int
+    walls: Walls | None = None
 
 
 class TemplateBroken(msgspec.Struct, frozen=True, tag="template_broken"):

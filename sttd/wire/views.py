@@ -52,9 +52,15 @@ class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PoolView(msgspec.Struct, frozen=True, kw_only=True):
-    """`pool` of `status`; `configured` counts workers without standbys."""
+    """`pool` of `status`; `configured` counts workers without standbys.
+
+    `memory_control`: whether every worker has a control group of its own; if not,
+    `memory_control_detail` says why, else where they are.
+    """
 
     configured: int
+    memory_control: Literal["cgroup", "polling"] = "polling"
+    memory_control_detail: str = ""
     workers: tuple[WorkerView, ...] = ()
 
 
@@ -104,6 +110,19 @@ class EngineView(msgspec.Struct, frozen=True, kw_only=True):
     max_sessions: int = 0
 
 
+class SandboxView(msgspec.Struct, frozen=True, kw_only=True):
+    """`sandbox` of `status`: what stands around decoders here, as tried when they were loaded.
+
+    `landlock` is the version of the kernel's ABI, 0 for none. `files` and `network` say whether a
+    decoder could still open or reach one.
+    """
+
+    landlock: int = 0
+    seccomp: bool = False
+    files: Literal["closed", "open", "unknown"] = "unknown"
+    network: Literal["closed", "open", "unknown"] = "unknown"
+
+
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     """`sttctl status --json`."""
 
@@ -112,6 +131,7 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     queue: QueueView
     recycles: RecyclesView
     engine: EngineView
+    sandbox: SandboxView = SandboxView()
 
 
 class JobSource(msgspec.Struct, frozen=True, kw_only=True):

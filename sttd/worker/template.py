@@ -29,6 +29,7 @@ from sttd.wire.messages import (
     TemplateBroken,
     TemplateReady,
     ToTemplate,
+    Walls,
 )
 from sttd.worker.channel import Channel
 from sttd.worker.rehearsal import rehearse_decoding, rehearse_job
@@ -48,20 +49,24 @@ class Product:
         name: str,
         version: str,
         start: str = "fork",
+        walls: Walls | None = None,
     ) -> None:
         self.run = run
         self.name = name
         self.version = version
         self.start = start
+        self.walls = walls
 
 
 def load(order: Load) -> Product:
     """Import what children are to run. Raises whatever the engine raises, in one line if it can."""
     if order.role == "decoder":
-        from sttd.worker import companion  # noqa: PLC0415 (each template imports only its own)
+        from sttd.worker import companion, probing  # noqa: PLC0415 (each template imports only its own)
 
         rehearse_decoding()
-        return Product(companion.run, name="decoder", version=companion.VERSION)
+        return Product(
+            companion.run, name="decoder", version=companion.VERSION, walls=probing.standing()
+        )
     from sttd.engines.loading import load as load_engine  # noqa: PLC0415
     from sttd.worker import main  # noqa: PLC0415
 
@@ -93,7 +98,9 @@ def serve(channel: Channel[ToTemplate]) -> None:
     gc.collect()
     gc.freeze()  # children then collect nothing of ours, and copy no pages for it
     channel.send(
-        TemplateReady(os.getpid(), product.name, product.version, product.start, rss_bytes())
+        TemplateReady(
+            os.getpid(), product.name, product.version, product.start, rss_bytes(), product.walls
+        )
     )
     while True:
         request, fds = channel.recv()

@@ -29,9 +29,14 @@ _NET_RIGHTS = 0b11  # TCP bind and connect, from version 4 on
 _SCOPES = 0b11  # abstract unix sockets and signals, from version 6 on
 
 
+def landlock_version() -> int:
+    """Of the kernel's ABI; 0 where there is none, or it is switched off."""
+    return max(0, int(_libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION)))
+
+
 def landlock() -> bool:
     """No new file, no TCP; False where the kernel has no Landlock. no_new_privs must be set."""
-    version = int(_libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION))
+    version = landlock_version()
     if version < 1:
         return False
     files = (1 << _FILE_RIGHTS.get(version, 16)) - 1
