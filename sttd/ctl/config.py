@@ -61,13 +61,6 @@ def _print(settings: tuple[SettingView, ...]) -> None:
     for one in settings:
         style = "dim" if one.origin == "default" else ""
         table.add_row(
-            one.key, human.plain(_toml(one.value)), Text(human.plain(one.origin), style=style)
+            one.key, human.plain(human.toml(one.value)), Text(human.plain(one.origin), style=style)
         )
     views.console().print(table)
-
-
-def _toml(value: object) -> str:
-    """As the file would have it; a JSON string, list or number is the same in TOML."""
-    import json  # noqa: PLC0415 - for people alone
-
-    return json.dumps(value, ensure_ascii=False)

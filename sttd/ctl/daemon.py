@@ -97,14 +97,23 @@ def _drain_view(session: Session, view: DrainView, code: Exit) -> int:
 @json_option
 @pass_session
 def reload(session: Session) -> None:
-    """Have the daemon read its configuration again."""
+    """Have the daemon read its configuration again; says what changed."""
+    before = {} if session.json else _in_force(session)
     view = session.client.reload()
     if session.json:
         print_json(view)
         return
     if not view.changed and not view.needs_restart:
         click.echo("nothing has changed")
+    now = _in_force(session) if view.changed else {}
     for key in view.changed:
-        click.echo(f"changed: {key}")
+        click.echo(
+            f"changed: {key} = {now.get(key, 'not set')}, {before.get(key, 'not set')} before"
+        )
     for key in view.needs_restart:
         click.echo(f"needs a restart: {key}")
+
+
+def _in_force(session: Session) -> dict[str, str]:
+    """Every key's value, as the file would have it."""
+    return {one.key: human.plain(human.toml(one.value)) for one in session.client.config()}

@@ -75,6 +75,13 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def toml(value: object) -> str:
+    """As the file would have it; a JSON string, list or number is the same in TOML."""
+    import json  # noqa: PLC0415 - for people alone
+
+    return json.dumps(value, ensure_ascii=False)
+
+
 def plain(text: str) -> str:
     r"""Text from outside, safe for a terminal: control characters show as `\xNN`."""
     return "".join(

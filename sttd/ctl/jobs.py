@@ -43,7 +43,9 @@ _SORT: dict[str, Callable[[JobView], Any]] = {
 @click.option("--key", metavar="K", help="The one that was submitted under this key.")
 @click.option("--oldest", is_flag=True, help="The oldest first.")
 @click.option("--behind", metavar="JOB", shell_complete=complete_job, help="Go on behind this one.")
-@click.option("--limit", type=click.IntRange(1), default=50, metavar="N", show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1), default=50, metavar="N", show_default=True, help="At most N."
+)
 @click.option("--sort", type=click.Choice(list(_SORT)), help="Sort what is listed, up.")
 @click.option("--reverse", is_flag=True, help="Sort down.")
 @json_option
