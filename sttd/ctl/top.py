@@ -26,10 +26,12 @@ from sttd.ctl.session import Session, json_option, pass_session, print_json
 
 if TYPE_CHECKING:
     from sttd.ctl.topview import Picture
+    from sttd.wire.views import JobView
 
 LINES_EVERY_S = 30.0  # how often the soft line and the ceiling are asked for again
 ARROWS = {b"\x1b[A": -1, b"\x1bOA": -1, b"\x1b[B": 1, b"\x1bOB": 1, b"k": -1, b"j": 1}
 MOST_JOBS = 1000
+MOST_ASKED = 64  # jobs whose pace is shown
 
 
 class _Quit(Exception):  # noqa: N818 - no error
@@ -122,9 +124,21 @@ class _View:
         picture.jobs = {job.job: job for job in running}
         queue = status.queue
         picture.pace.look(time.monotonic(), running, queue.succeeded + queue.failed)
+        picture.going = {job.job: self._going(job) for job in running[:MOST_ASKED]}
         ids = [worker.id for worker in status.pool.workers]
         if picture.selected not in ids:
             picture.selected = ids[0] if ids and picture.live else None
+
+    def _going(self, job: JobView) -> tuple[float | None, float | None]:
+        """Speed and time left: as seen here, or until enough was seen as the daemon says."""
+        pace = self._picture.pace
+        if (speed := pace.speed(job.job)) is not None:
+            return speed, pace.left_s(job)
+        try:
+            shown = self._client.show(job.job)
+        except Refused:  # pruned in between
+            return None, None
+        return shown.speed, shown.left_s
 
     def _ask_lines(self) -> None:
         values = {one.key: one.value for one in self._client.config()}

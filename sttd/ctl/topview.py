@@ -21,6 +21,7 @@ class Picture(msgspec.Struct, kw_only=True):
     status: StatusView
     jobs: dict[str, JobView]
     pace: Pace
+    going: dict[str, tuple[float | None, float | None]] = {}  # speed and time left, by job
     soft_bytes: int = 0
     ceiling_bytes: int = 0
     selected: str | None = None  # a worker's id
@@ -84,7 +85,7 @@ def _workers(picture: Picture) -> Table:
             memory_bar(worker, picture.soft_bytes, picture.ceiling_bytes),
             human.plain(job.source.name) if job else "",
             _progress(job) if job else "",
-            human.pace(picture.pace.speed(job.job), picture.pace.left_s(job)) if job else "",
+            human.pace(*picture.going.get(job.job, (None, None))) if job else "",
         )
     return table
 
