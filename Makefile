@@ -56,7 +56,7 @@ lint: env
 	$(BIN)/ruff check .
 
 types: env
-	$(BIN)/mypy sttd tests scripts
+	$(BIN)/mypy sttd tests scripts docs/examples/voice-activity/src
 
 contracts: env
 	$(BIN)/lint-imports
