@@ -80,6 +80,7 @@ class Progressed(msgspec.Struct, frozen=True, kw_only=True):
     position_s: float
     segments: int
     duration_s: float | None
+    start_s: float = 0.0  # where this attempt began
 
 
 class JobDone(msgspec.Struct, frozen=True, kw_only=True):

@@ -132,7 +132,8 @@ class Work:
     ) -> None:
         """The recording advanced."""
         if run.began_s is None:
-            fresh = not run.job.segments  # a resumed one begins where the first news says
+            # a resumed one begins where the first news says; the ledger may not know that it is one
+            fresh = not (run.job.segments or news.start_s)
             run.began_s, run.began = (0.0, run.started) if fresh else (news.position_s, now)
         if news.position_s > run.position_s or news.segments > run.segments:
             run.progressed = now

@@ -26,6 +26,7 @@ def progressed(worker: str, news: say.Progress) -> on.Progressed:
         position_s=news.position_s,
         segments=news.segments,
         duration_s=news.duration_s,
+        start_s=news.start_s,
     )
 
 

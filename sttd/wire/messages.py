@@ -154,6 +154,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     committed_s: float  # end of the last committed segment
     segments: int  # committed by this attempt
     duration_s: float | None
+    start_s: float = 0.0  # where this attempt began
 
 
 class Output(msgspec.Struct, frozen=True):
