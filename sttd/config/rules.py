@@ -32,7 +32,7 @@ _EXTENSION = re.compile(r"[^\s./\\]{1,16}")
 HOST = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 ADDRESS = re.compile(r"https?://[!-~]*[A-Za-z0-9\]][!-~]*", re.ASCII)
 NOT_AUDIO = frozenset({"json", "part", "filepart", "partial", "tmp", "swp", "download"})
-OURS = ("done", "failed", "ledger", "spool")
+OURS = ("done", "failed", "ledger", "logs", "spool")
 
 
 class Misfit(msgspec.Struct, frozen=True):

@@ -207,6 +207,11 @@ class Settings(Section, frozen=True, kw_only=True):
         return self.state_dir / "failed"
 
     @property
+    def logs_dir(self) -> Path:
+        """Where the logs that jobs asked for are kept when they are over."""
+        return self.state_dir / "logs"
+
+    @property
     def spool_dir(self) -> Path:
         """Where accepted recordings live while they are ours."""
         return self.state_dir / "spool"

@@ -63,6 +63,9 @@ class TranscribeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """One job's wishes, from its sidecar or its submission; None means the configured value.
 
     `extra` holds the engine's own options as the sender wrote them (the sidecar's `options`).
+    `log` is the absolute path of a file for what the engine, or the library below it, has to say
+    of this job ("" unless the sender set `sdk_log`): bounded by the engine, appended to by a later
+    attempt, free of secrets.
     """
 
     languages: tuple[str, ...] = ()
@@ -70,6 +73,7 @@ class TranscribeOptions(msgspec.Struct, frozen=True, kw_only=True):
     phrases: tuple[str, ...] = ()
     profanity: Literal["masked", "removed", "raw"] | None = None
     extra: Mapping[str, object] = {}
+    log: str = ""
 
 
 class Audio(Protocol):

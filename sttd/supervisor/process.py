@@ -31,7 +31,7 @@ def prepare_process() -> None:
 def make_folders(settings: Settings) -> None:
     """Create what is missing and look into the inbox; raises OSError naming the folder."""
     settings.state_dir.mkdir(parents=True, exist_ok=True)
-    private = (settings.spool_dir, settings.ledger_path.parent)
+    private = (settings.spool_dir, settings.ledger_path.parent, settings.logs_dir)
     shared = (
         settings.inbox_dir,
         settings.outbox_dir,

@@ -25,6 +25,7 @@ from sttd.supervisor import durable
 from sttd.supervisor.durable import Open
 from sttd.supervisor.records import JobRow, NewJob, Signature
 from sttd.wire import journal
+from sttd.wire.journal import SDK_LOG
 
 AUDIO = "audio"
 OPTIONS = "opts.json"
@@ -98,6 +99,7 @@ class Spool:
         self.root = root
         self._root = str(root)  # joined by hand where it is done for every recording
         self.uploads = root / UPLOADS
+        self.logs = root.parent / "logs"
         self.uploads.mkdir(mode=0o700, parents=True, exist_ok=True)
         root.chmod(0o700)
         durable.sync_folder(root)
@@ -201,6 +203,12 @@ class Spool:
         """What its worker has heard so far; nothing is there before the first attempt."""
         return self.folder(job) / journal.NAME
 
+    def _keep_logs(self, job: str, folder: str) -> None:
+        """What an engine's library has logged outlives the spool, if the disk allows it."""
+        for suffix in ("", ".1"):
+            with contextlib.suppress(OSError):
+                os.rename(f"{folder}/{SDK_LOG}{suffix}", self.logs / f"{job}.{SDK_LOG}{suffix}")
+
     def remove(self, job: str) -> None:
         """Delete the job's folder and what is left in it, and an empty shelf; may be repeated."""
         shelf = f"{self._root}/{job[-2:]}"
@@ -214,6 +222,7 @@ class Spool:
             except OSError as error:
                 if error.errno != errno.ENOTEMPTY:
                     raise
+                self._keep_logs(job, folder)
                 shutil.rmtree(folder)
         with contextlib.suppress(OSError):
             os.rmdir(shelf)

@@ -105,6 +105,9 @@ class Upkeep:
         ):
             if keep_s > 0:
                 gone += await self._sweep(root, retention.before(now_ns, keep_s), now_ns)
+        logs = self.settings.logs_dir
+        if keep.done > 0 and logs.is_dir():  # it may be missed: hardly anybody asks for logs
+            gone += await self._sweep(logs, retention.before(now_ns, keep.done), now_ns)
         return gone
 
     async def _sweep(self, root: Path, before_ns: int, now_ns: int) -> int:

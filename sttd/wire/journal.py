@@ -11,6 +11,7 @@ import msgspec
 from sttd.transcripts import Segment
 
 NAME = "segments.jsonl"  # in the job's folder in the spool
+SDK_LOG = "sdk.log"  # likewise: what the engine's library logs, where the job asked for it
 
 
 class Began(msgspec.Struct, frozen=True, tag="began"):

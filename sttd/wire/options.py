@@ -31,7 +31,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """One job's wishes; what is left out is as configured.
 
     `priority`: higher goes first. `phrases` are hints of words to expect. `options` go to the
-    engine as they are.
+    engine as they are. `sdk_log`: keep what the engine's library logs of this job.
     """
 
     languages: Annotated[tuple[Language, ...], Meta(max_length=32)] = ()
@@ -40,6 +40,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     phrases: Annotated[tuple[Phrase, ...], Meta(max_length=1000)] = ()
     profanity: Literal["masked", "removed", "raw"] | None = None
     options: dict[str, Any] = {}
+    sdk_log: bool = False
 
 
 _decoder = msgspec.json.Decoder(JobOptions)

@@ -25,6 +25,7 @@ from sttd.engines import (
     TranscribeOptions,
     TransientEngineError,
 )
+from sttd.wire.journal import SDK_LOG
 from sttd.wire.messages import Done, EngineReport, Failed, Progress, Run, ToWorker
 from sttd.wire.options import JobOptions
 from sttd.worker.audio import DecodedAudio, DecoderDiedError
@@ -122,6 +123,7 @@ class JobRunner:
             phrases=wishes.phrases,
             profanity=wishes.profanity,
             extra=wishes.options,
+            log=os.path.join(run.spool, SDK_LOG) if wishes.sdk_log else "",
         )
         audio = attempt.open(self._decoder)
         try:
@@ -192,6 +194,7 @@ class Attempt:
                 committed_s=journal.said[-1].end_s if journal.said else journal.start_s,
                 segments=len(journal.said),
                 duration_s=self._audio.duration_s if self._audio else None,
+                start_s=journal.start_s,
             )
         )
 

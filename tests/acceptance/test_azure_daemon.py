@@ -111,3 +111,37 @@ def test_memory_deep_shows_the_native_objects_of_the_sdk(service: Running, recor
         assert eventually(lambda: handles(1), "it answers again") == before
         assert before == {"ISpxAudioConfig": 1}
         assert "ISpxAudioConfig" in sttd.ctl("memory", "--deep").stdout
+
+
+def test_the_sdks_log_of_a_job_that_asks_for_it_is_kept_and_the_others_have_none(
+    service: Running, recording: Path
+) -> None:
+    with daemon(engine=azure(service)) as sttd:
+        start(sttd)
+        sttd.drop("plain.wav", recording)
+        sttd.drop("logged.wav", recording, {"sdk_log": True})
+        sttd.transcript("plain")
+        job = sttd.transcript("logged")["job_id"]
+        kept = sttd.state / "logs" / f"{job}.sdk.log"
+        eventually(kept.exists, "it leaves the spool with the job")
+        text = kept.read_text()
+        assert "usp_connection.cpp" in text
+        assert KEY not in text
+        assert [path.name for path in kept.parent.iterdir()] == [kept.name]
+        assert kept.parent.stat().st_mode & 0o777 == 0o700
+        assert not sttd.leftovers()
+
+
+def test_the_sdks_log_survives_the_worker_that_was_killed(
+    service: Running, recording: Path
+) -> None:
+    service.service.plan = [Behaviour(silent_from_s=0.0)]
+    recycle = {"stall_timeout": "2s"}
+    with daemon(engine=azure(service), recycle=recycle, retry={"max_attempts": 1}) as sttd:
+        start(sttd)
+        sttd.drop("silent.wav", recording, {"sdk_log": True})
+        failed = sttd.until("job.failed")
+        assert failed["code"] == "stalled"
+        kept = sttd.state / "logs" / f"{failed['job']}.sdk.log"
+        eventually(kept.exists, "it leaves the spool with the job")
+        assert "usp_connection.cpp" in kept.read_text()

@@ -198,6 +198,7 @@ async def test_what_is_kept_long_enough_goes_and_what_is_kept_for_ever_stays(
         home = Home(tmp_path, ledger, done=30 * DAY, failed=0.0, rows=20 * 365 * DAY)
         put(home.settings.done_dir / "a" / "old.wav")
         put(home.settings.failed_dir / "bad.wav")
+        put(home.settings.logs_dir / "0198.sdk.log")
         job = await job_in(ledger, JobState.SUCCEEDED)
         await ledger.disposed(job, "done/a/old.wav")
         await home.upkeep.round()
@@ -207,8 +208,9 @@ async def test_what_is_kept_long_enough_goes_and_what_is_kept_for_ever_stays(
         await home.upkeep.round()
         assert files(home.settings.done_dir) == []
         assert files(home.settings.failed_dir) == ["bad.wav"]
+        assert files(home.settings.logs_dir) == []
         assert await ledger.job(job) is not None
-        assert [e["files"] for e in home.events("upkeep.pruned")] == [1]
+        assert [e["files"] for e in home.events("upkeep.pruned")] == [2]
 
 
 @asynchronous

@@ -43,7 +43,7 @@ class AzureEngine:
             self._source = source_for(self.settings)
         wished = job != self.settings
         yield from self._conversation.Conversation(
-            job, self._source, audio, wished=wished
+            job, self._source, audio, wished=wished, log=options.log
         ).segments()
 
     def handles(self) -> dict[str, int]:

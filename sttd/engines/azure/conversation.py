@@ -35,6 +35,7 @@ from sttd.engines.azure.feed import Feed
 from sttd.engines.azure.grants import Grant
 from sttd.engines.azure.guard import callbacks_guarded
 from sttd.engines.azure.results import BrokenResultError, Results
+from sttd.engines.azure.sdklog import Scrubber, logged
 from sttd.engines.azure.session import Session
 from sttd.engines.azure.settings import Settings
 from sttd.engines.azure.sources import Source
@@ -44,12 +45,20 @@ RENEW_AGAIN_S = 30.0  # after a renewal that failed
 
 
 class Conversation:
-    """One job. `wished`: it brought options of its own."""
+    """One job. `wished`: it brought options of its own; `log`: a file for the SDK's, or ""."""
 
     def __init__(
-        self, job: Settings, source: Source, audio: Audio, *, wished: bool = False
+        self,
+        job: Settings,
+        source: Source,
+        audio: Audio,
+        *,
+        wished: bool = False,
+        log: str = "",
     ) -> None:
         self._wished = wished
+        self._log = log
+        self._scrubber = Scrubber()
         self._job = job
         self._source = source
         self._audio = audio
@@ -69,15 +78,20 @@ class Conversation:
         try:
             if not self._has_audio():
                 return  # no samples: nothing to send, nothing said
-            grant = self._source.get()
-            yield from self._session(grant)
-            if self._ending.refused:
-                yield from self._session(self._renewed(grant))
-            error = self._ending.error(audio_taken=self._feed.drained)
-            if error is not None:
-                raise self._reconsidered(error, grant)
+            with logged(self._log, self._scrubber):
+                yield from self._sessions()
         finally:
             cleanup.tidy()
+
+    def _sessions(self) -> Iterator[Segment]:
+        """One session, and another where the first was refused for a token that had expired."""
+        grant = self._source.get()
+        yield from self._session(grant)
+        if self._ending.refused:
+            yield from self._session(self._renewed(grant))
+        error = self._ending.error(audio_taken=self._feed.drained)
+        if error is not None:
+            raise self._reconsidered(error, grant)
 
     def _renewed(self, refused: Grant) -> Grant:
         """Another grant after a refusal, once; the refusal itself where there is no other."""
@@ -120,6 +134,8 @@ class Conversation:
         self._progress_at = time.monotonic()
         self._renew_at = grant.renew_at
         password = self._source.proxy_password() if self._job.proxy else ""
+        self._scrubber.hide(grant.value)
+        self._scrubber.hide(password)
         try:
             session.start(self._job, grant, password)
         except (RuntimeError, ValueError) as error:
@@ -213,6 +229,7 @@ class Conversation:
         except EngineError:
             self._renew_at = time.time() + RENEW_AGAIN_S
             return
+        self._scrubber.hide(grant.value)
         session.renew(grant)
         self._renew_at = max(grant.renew_at, time.time() + RENEW_AGAIN_S)
 
