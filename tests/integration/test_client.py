@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from sttd.client import Client, DaemonUnavailable, Refused, SttdError, WaitTimeout
+from sttd.transcripts import EngineInfo, Segment, Source, Transcript
 from sttd.wire import requests, views
 from sttd.wire.codes import Code
 from sttd.wire.requests import CHUNK
@@ -317,6 +319,74 @@ def test_a_job_is_cancelled_and_retried(daemon: Daemon, client: Client) -> None:
     assert client.retry(second).state == "queued"
     daemon.fail(second)
     assert client.retry_all_failed() == 1
+
+
+# -- what a job says ----------------------------------------------------------------------------
+def segment(text: str) -> Segment:
+    return Segment(start_s=0.0, end_s=1.0, text=text)
+
+
+def manifest(job: str, *segments: Segment) -> bytes:
+    return msgspec.json.encode(
+        Transcript(
+            job_id=job,
+            source=Source(name="meeting.wav", sha256="", bytes=1, duration_s=1.0),
+            engine=EngineInfo(name="drill", version="1"),
+            languages=(),
+            created="",
+            text="",
+            attempts=1,
+            segments=segments,
+        )
+    )
+
+
+def test_of_a_transcript_only_what_was_not_heard_is_given(daemon: Daemon, client: Client) -> None:
+    job = daemon.add(state="running")
+    daemon.said[job] = [segment("a"), segment("b"), segment("a")]
+    stream = client.segments(job)
+    heard = [next(stream).text for _ in range(3)]
+    texts = ("b", "a", "c", "a", "b")  # in another order, and more of them
+    daemon.finish(job, txt=b"", json=manifest(job, *map(segment, texts)))
+    assert [*heard, *(one.text for one in stream)] == ["a", "b", "a", "c", "b"]
+
+
+def test_a_transcript_that_contradicts_what_was_heard_makes_it_void(
+    daemon: Daemon, client: Client
+) -> None:
+    job = daemon.add(state="running")
+    daemon.said[job] = [segment("wrong")]
+    heard: list[str] = []
+    stream = client.segments(job, on_restart=heard.clear)
+    heard += [next(stream).text]
+    daemon.finish(job, json=manifest(job, segment("right")))
+    heard += [one.text for one in stream]
+    assert heard == ["right"]
+
+
+def test_a_transcript_that_is_gone_or_is_none_is_said_so(daemon: Daemon, client: Client) -> None:
+    job = daemon.add()
+    daemon.finish(job, json=b"no JSON")
+    with pytest.raises(SttdError, match=r"meeting\.json is no transcript"):
+        list(client.segments(job))
+    (daemon.outbox / "meeting.json").unlink()
+    with pytest.raises(Refused, match=r"meeting\.json"):
+        list(client.segments(job))
+    daemon.change(job, outputs=())
+    with pytest.raises(SttdError, match="no outputs"):
+        list(client.segments(job))
+
+
+def test_a_stream_goes_on_through_a_restart(daemon: Daemon, client: Client) -> None:
+    job = daemon.add(state="running")
+    daemon.said[job] = [segment("a")]
+    stream = client.segments(job)
+    assert next(stream).text == "a"
+    rest = InThread(lambda: [one.text for one in stream])
+    eventually(lambda: len(daemon.seen) > 1)
+    daemon.restart()
+    daemon.finish(job, json=manifest(job, segment("a"), segment("b")))
+    assert rest.result() == ["b"]
 
 
 # -- the line -----------------------------------------------------------------------------------

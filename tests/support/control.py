@@ -21,6 +21,7 @@ from sttd.supervisor.access import Access, Peer
 from sttd.supervisor.control import Answer, Control
 from sttd.supervisor.downloads import read_output
 from sttd.supervisor.uploads import Uploads
+from sttd.transcripts import Segment
 from sttd.wire import replies, requests, views
 from sttd.wire.codes import Code
 from sttd.wire.replies import Error, Reply
@@ -44,6 +45,7 @@ class Daemon:
         self.keys: dict[str, str] = {}
         self.state: views.DaemonState = "running"
         self.history: list[views.EventView] = []
+        self.said: dict[str, list[Segment]] = {}  # by job
         self.allow_path: Callable[[str], bool] = lambda _path: False
         self.seen: list[Request] = []
         self.peers: list[Peer] = []
@@ -254,6 +256,20 @@ class Daemon:
             request.timeout_s,
         )
         return replies.Jobs(views.JobsView(jobs=tuple(self.jobs[job] for job in request.jobs)))
+
+    async def _segments(self, request: requests.Segments) -> Reply:
+        if request.job not in self.jobs:
+            return self._unknown(request.job)
+        said = self.said.setdefault(request.job, [])
+        at = int(request.cursor or 0)
+        await self._until(
+            lambda: len(said) > at or self.jobs[request.job].state in views.FINAL_STATES,
+            request.timeout_s,
+        )
+        view = views.SegmentsView(
+            job=self.jobs[request.job], segments=tuple(said[at:]), cursor=str(len(said))
+        )
+        return replies.Segments(view)
 
     async def _until(self, true: Callable[[], bool], timeout_s: float) -> None:
         deadline = self._loop.time() + timeout_s
