@@ -40,7 +40,7 @@ HANGING = frozenset({"stalled", "job_timeout"})
 FRESH_S = 60.0
 START_WITHIN_S = 300.0  # a worker that takes longer to say its first word hangs
 OPEN = frozenset({WorkerState.IDLE, WorkerState.BUSY})
-READY = frozenset({WorkerState.IDLE, WorkerState.STANDBY})
+SETTLED = frozenset({WorkerState.IDLE, WorkerState.STANDBY, WorkerState.BUSY})
 
 
 class Staff:
@@ -97,7 +97,7 @@ class Staff:
             self.template_ready
             and self.template_at is None
             and len(self.workers) == there
-            and all(w.state in READY and w.due is None for w in self.workers.values())
+            and all(w.state in SETTLED and w.due is None for w in self.workers.values())
         )
 
     @property

@@ -67,13 +67,8 @@ class Supervision:
     @property
     def calm(self) -> bool:
         """Nothing is under way that a tick must see to soon."""
-        return (
-            self.mode is Mode.RUNNING
-            and not self.troubles
-            and self.work.at_rest()
-            and self.health.state is EngineState.OK
-            and self.staff.calm
-        )
+        sound = self.health.state is EngineState.OK and not self.troubles
+        return sound and self.mode is Mode.RUNNING and self.staff.calm
 
     def handle(self, event: on.Event, now: float) -> list[do.Command]:
         """Take one event; say what is to be done, in order."""

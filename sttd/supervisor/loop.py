@@ -38,9 +38,9 @@ from sttd.supervisor.witness import Witness
 from sttd.wire import messages as say
 
 TICK_S = 0.25
-CALM_TICK_S = 1.0  # while nothing is under way
+CALM_TICK_S = 1.0  # while nobody comes or goes
 ROOM_EVERY_S = 1.0
-PROGRESS_EVERY_S = 1.0
+PROGRESS_EVERY_S = 10.0  # into the ledger; whoever asks of a running job is told the latest
 WAKE_EVERY_S = 10.0  # at the latest: deferred jobs go by CLOCK_BOOTTIME, which leaps in a suspend
 LAST_DEEDS_S = 10.0  # for deeds that a full disk holds up, when all else is over
 
@@ -123,7 +123,9 @@ class Loop:
 
     def _patience(self) -> float:
         """Until the next tick."""
-        return CALM_TICK_S if self.core.calm else TICK_S
+        if not self.core.calm:
+            return TICK_S
+        return max(TICK_S, min(CALM_TICK_S, self._wake_at - self._now()))
 
     def abandon(self) -> None:
         """Stop now and wait for no deed: the daemon has failed, and its next life recovers."""

@@ -56,7 +56,7 @@ class DecodedAudio(Listening):
         limits: DecodeLimits,
         on_progress: Callable[[float], None],
         on_report: Callable[[EngineError], None],
-        interval_s: float = 0.2,
+        interval_s: float = 0.5,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(

@@ -349,3 +349,23 @@ def test_a_daemon_that_was_stopped_with_its_workers_blames_nobody_for_the_time()
     assert world.names_of(do.Kill) == []
     world.tick(2.2)  # but who still says nothing has had its time
     assert world.dying == {first: "kill", second: "kill"}
+
+
+def test_ticks_may_be_rare_while_nobody_comes_or_goes() -> None:
+    world = World(policies())
+    assert not world.core.calm  # nobody is there yet
+    world.settle()
+    world.submit(1)
+    world.settle()
+    [worker] = world.jobs
+    assert world.core.calm  # working is calm; samples and news come by themselves
+    world.feed(on.RecycleRequested(worker))
+    world.tick()
+    assert not world.core.calm  # it is to go when its job is done
+    world.done(worker)
+    world.settle()
+    world.feed(on.TroubleChanged("disk", "full"))
+    assert not world.core.calm
+    world.feed(on.TroubleChanged("disk", None))
+    world.feed(on.DrainRequested())
+    assert not world.core.calm
