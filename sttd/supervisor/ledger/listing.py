@@ -34,7 +34,7 @@ def page(store: Store, wish: Selection) -> Page:
         known = [] if row is None else [rows.job_row(row)]
         return Page([job for job in known if _fits(job, wish)], None)
     after, before = _bounds(store, wish)
-    low, high = _window(store, wish, after, before)
+    low, high = _window(wish, after, before)
     found = store.rows(_statement(wish), **_filters(wish), after=low, before=high)
     jobs = [rows.job_row(row) for row in found]
     if len(jobs) == wish.limit:
@@ -83,7 +83,7 @@ def _bounds(store: Store, wish: Selection) -> tuple[int, int]:
     return after, before
 
 
-def _window(store: Store, wish: Selection, after: int, before: int) -> tuple[int, int]:
+def _window(wish: Selection, after: int, before: int) -> tuple[int, int]:
     """The part of the bounds that is looked through now."""
     if wish.name is None and wish.kind is None:
         return after, before
