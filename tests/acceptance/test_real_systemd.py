@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import wave
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +59,32 @@ def transcript(machine: Container, stem: str) -> Path:
     path = machine.state / "outbox" / f"{stem}.json"
     eventually(path.exists, f"{stem} is transcribed\n{machine.journal()[-3000:]}", 60)
     return path
+
+
+def drop_long(machine: Container, name: str, sleep_s: float) -> None:
+    """A recording that takes so long, a phrase every half second."""
+    options = {"segments": round(2 * sleep_s), "sleep_s": sleep_s}
+    machine.write(f"{INBOX}/{name}.json", json.dumps({"options": options}))
+    drop(machine, name)
+
+
+def under_way(machine: Container, *names: str) -> None:
+    """Wait until the jobs have phrases that must not be lost."""
+
+    def look() -> bool:
+        found = [jobs(machine).get(name, {}) for name in names]
+        journals = [f"{machine.state}/spool/*/{job.get('job')}/segments.jsonl" for job in found]
+        return all(
+            any(path.stat().st_size for path in Path("/").glob(journal[1:])) for journal in journals
+        )
+
+    eventually(look, f"{names} have phrases", 60)
+
+
+def jobs(machine: Container) -> dict[str, dict[str, Any]]:
+    """Every job by its recording's name."""
+    listed = json.loads(machine.sttctl("root", "jobs", "--json").stdout)["jobs"]
+    return {job["source"]["name"]: job for job in listed}
 
 
 def test_what_a_sender_drops_is_transcribed_and_others_may_do_no_more_than_they_should(
@@ -119,6 +147,43 @@ def test_a_loop_that_no_longer_turns_is_replaced(machine: Container) -> None:
         "the watchdog has replaced it",
         60,
     )
+    assert "Watchdog timeout" in machine.journal()
+
+
+def test_a_stop_with_a_job_running_is_in_time_and_the_job_goes_on_afterwards(
+    machine: Container,
+) -> None:
+    hasty = CONFIG.format(engine="drill") + '\n[recycle]\ndrain_timeout = "1s"\n'
+    machine.write("/etc/sttd/sttd.toml", hasty)
+    machine.run("systemctl", "restart", "sttd")
+    drop_long(machine, "stopped.wav", 20)
+    under_way(machine, "stopped.wav")
+    machine.run("systemctl", "stop", "sttd")
+    # neither "timeout" nor "signal": TimeoutStopSec= was not needed
+    assert (machine.show("Result"), machine.show("ExecMainStatus")) == ("success", "0")
+    machine.run("systemctl", "start", "sttd")
+    transcript(machine, "stopped")
+    job = jobs(machine)["stopped.wav"]
+    assert (job["state"], job["attempts"]) == ("succeeded", 2)
+
+
+def test_after_a_kill_with_jobs_running_nothing_is_lost(machine: Container) -> None:
+    names = ["one.wav", "two.wav", "three.wav", "four.wav"]
+    for name in names:
+        drop_long(machine, name, 6)
+    under_way(machine, "one.wav", "two.wav")
+    before = machine.show("MainPID")
+    machine.run("kill", "-9", before)
+    for name in names:
+        transcript(machine, name.removesuffix(".wav"))
+    assert machine.show("MainPID") != before
+    assert int(machine.show("NRestarts")) >= 1
+    found = jobs(machine)
+    assert {found[name]["state"] for name in names} == {"succeeded"}
+    published = [path.name for path in (machine.state / "outbox").glob("*.json")]
+    assert sorted(
+        name for name in published if name.startswith(("one", "two", "three", "four"))
+    ) == (sorted(name.replace(".wav", ".json") for name in names))
 
 
 def test_a_wrong_configuration_is_not_tried_over_and_over(machine: Container) -> None:
