@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import urllib.parse
@@ -434,6 +435,26 @@ def test_a_hundred_scrapes_at_once_delay_no_job_and_leave_nothing(tmp_path: Path
         sttd.until("job.succeeded", 21)
         assert not sttd.events("library.message", "daemon.failed")
         assert sttd.stop() == 0
+
+
+def test_a_ledger_that_does_not_answer_is_told_and_holds_up_no_scrape(tmp_path: Path) -> None:
+    with scraped_daemon() as (sttd, port):
+        wav = tone(tmp_path / "a.wav", 0.5)
+        sttd.drop("a.wav", wav)
+        assert sttd.transcript("a")
+        stranger = sqlite3.connect(sttd.state / "ledger" / "sttd.db", isolation_level=None)
+        try:
+            stranger.execute("BEGIN IMMEDIATE")  # whoever commits now has to wait
+            sttd.drop("b.wav", wav)
+            page = scraped_until(port, "sttd_ledger_up", 0.0)
+            assert not page.labels("sttd_jobs", "state")
+            assert not [name for name, _ in page.samples if name == "sttd_queue_oldest_seconds"]
+            assert page.labels("sttd_worker_rss_bytes", "slot")
+        finally:
+            stranger.close()
+        assert sttd.transcript("b")
+        page = scraped_until(port, "sttd_ledger_up", 1.0)
+        assert scraped_until(port, "sttd_jobs", 2.0, state="succeeded")
 
 
 def _scraped_or_none(port: int) -> Scraped | None:

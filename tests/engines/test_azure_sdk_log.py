@@ -79,6 +79,27 @@ def test_neither_key_nor_what_was_said_is_in_it_even_before_it_is_cleaned(
     assert not [s.text for s in segments if s.text in text]
 
 
+def test_a_token_is_not_in_it_even_before_it_is_cleaned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJzdHRkIn0.c2lnbmVkLWJ5LW5vYm9keQ"
+    monkeypatch.setenv("AZURE_ACCESS_TOKEN", token)
+    monkeypatch.setattr(Scrubber, "clean", lambda _self, line: line)
+    path = tmp_path / "sdk.log"
+    with running_service(SpeechService(access=Access(tokens=(token,)))) as service:
+        engine = engine_for(service.host, auth="entra")
+        assert transcribe(engine, Recording(SECONDS), TranscribeOptions(log=str(path)))
+    text = path.read_text()
+    assert len(text) > 10_000
+    assert not [part for part in token.split(".") if part in text]
+
+
+def test_the_token_behind_a_resource_is_hidden_too() -> None:
+    scrubber = Scrubber()
+    scrubber.hide("aad#/subscriptions/1/speech#opaque-token")
+    assert scrubber.clean("it was opaque-token, said") == f"it was {HIDDEN}, said"
+
+
 def test_a_refused_key_leaves_its_log_and_not_itself(
     service: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,10 +42,11 @@ class Scrubber:
         self._secrets: tuple[str, ...] = ()
 
     def hide(self, secret: str) -> None:
-        """From now on this must not be seen."""
-        if len(secret) >= SHORTEST_SECRET and secret not in self._secrets:
-            # the longest first: one may be a part of another
-            self._secrets = tuple(sorted((*self._secrets, secret), key=len, reverse=True))
+        """From now on this must not be seen, nor the token behind aad#resource#."""
+        found = {*self._secrets, secret, secret.rpartition("#")[2]}
+        kept = (one for one in found if len(one) >= SHORTEST_SECRET)
+        # the longest first: one may be a part of another
+        self._secrets = tuple(sorted(kept, key=len, reverse=True))
 
     def clean(self, line: str) -> str:
         """The line without them."""
