@@ -8,7 +8,7 @@
 # at /opt/sttd over the release's own python3, so it depends on that minor version of Python.
 #
 #   PYTHON3=/usr/bin/python3        the interpreter of the release
-#   EXTRAS=azure,pocketsphinx       the engines that go in
+#   EXTRAS=azure,metrics,pocketsphinx   what goes in beside the daemon
 #   REVISION=1                      of the package, for another build of the same version
 #   COMPRESS=xz                     or zstd (much faster), gzip, none; see dpkg-deb(1)
 #   DIST=dist                       where it goes
@@ -21,7 +21,7 @@ export LC_ALL=C.UTF-8
 root=$(cd "$(dirname "$0")/.." && pwd)
 here=$root/packaging/debian
 dist=${DIST:-$root/dist}
-: "${PYTHON3:=/usr/bin/python3}" "${EXTRAS:=azure,pocketsphinx}" "${REVISION:=1}" "${COMPRESS:=xz}"
+: "${PYTHON3:=/usr/bin/python3}" "${EXTRAS:=azure,metrics,pocketsphinx}" "${REVISION:=1}" "${COMPRESS:=xz}"
 for tool in dpkg-deb dpkg-shlibdeps objdump gzip "$PYTHON3"; do
     command -v "$tool" >/dev/null || { echo "deb.sh: $tool is missing; see the top of $0" >&2; exit 1; }
 done
