@@ -82,7 +82,12 @@ class Exposition:
         if path != PAGE:
             status = HTTPStatus.OK if path == "/" else HTTPStatus.NOT_FOUND
             return _answer(status, HINT, whole=whole)
-        media, body = await self._render(_field(fields, "accept"))
+        try:
+            media, body = await self._render(_field(fields, "accept"))
+        except Exception as error:  # noqa: BLE001 (the scraper is told, and so is the log)
+            about = {"message": f"{PAGE} cannot be made", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(about)
+            return _answer(HTTPStatus.INTERNAL_SERVER_ERROR)
         return _answer(HTTPStatus.OK, body, media, whole=whole)
 
 

@@ -134,6 +134,22 @@ def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch)
     asyncio.run(go())
 
 
+def test_a_page_that_cannot_be_made_is_an_error_that_is_told() -> None:
+    async def broken(_accept: str) -> tuple[str, bytes]:
+        raise ValueError("no figures")
+
+    async def go() -> None:
+        told: list[object] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: told.append(str(context["exception"])))
+        async with served(broken) as (_, port):
+            assert (await get(port))[0] == 500
+            assert (await get(port))[0] == 500
+        assert told == ["no figures"] * 2
+
+    asyncio.run(go())
+
+
 def test_closing_cuts_off_who_is_being_served() -> None:
     async def never(_accept: str) -> tuple[str, bytes]:
         await asyncio.Event().wait()
