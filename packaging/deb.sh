@@ -90,7 +90,9 @@ put 644 "$root/etc/sttd.toml" /etc/sttd/sttd.toml
 put 644 "$root/systemd/sttd.service" /usr/lib/systemd/system/sttd.service
 put 644 "$root/systemd/sttd.sysusers" /usr/lib/sysusers.d/sttd.conf
 put 644 "$root/systemd/sttd.tmpfiles" /usr/lib/tmpfiles.d/sttd.conf
-put 644 "$root/systemd/sttd.service.d/local-engine.conf" /usr/share/sttd/local-engine.conf
+for file in "$root"/systemd/sttd.service.d/*.conf; do # for who wants them
+    put 644 "$file" "/usr/share/sttd/sttd.service.d/${file##*/}"
+done
 for file in "$root"/etc/*; do # what is there beside the configuration: schema, dashboards, rules
     case $file in
     */sttd.toml) ;;
@@ -98,6 +100,7 @@ for file in "$root"/etc/*; do # what is there beside the configuration: schema, 
     *) cp -r "$file" "$stage/usr/share/sttd/" ;;
     esac
 done
+rm -f "$stage"/usr/share/sttd/*/*.test.*
 # where the first line of sttd.toml points editors to
 ln -s /usr/share/sttd/sttd.schema.json "$stage/etc/sttd/sttd.schema.json"
 for page in "$root"/man/*.[158]; do

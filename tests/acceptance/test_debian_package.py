@@ -196,7 +196,10 @@ class TestInstalled:
     def test_what_an_operator_expects_of_a_package_is_there(self, rehearsing: Container) -> None:
         for path in (
             *("/usr/bin/sttd", "/usr/bin/sttctl", "/usr/share/doc/sttd/copyright"),
-            *("/usr/share/bash-completion/completions/sttctl", "/usr/share/sttd/local-engine.conf"),
+            *(
+                "/usr/share/bash-completion/completions/sttctl",
+                "/usr/share/sttd/sttd.service.d/local-engine.conf",
+            ),
             "/usr/share/zsh/vendor-completions/_sttctl",
             "/usr/share/fish/vendor_completions.d/sttctl.fish",
         ):
