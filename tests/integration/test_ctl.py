@@ -76,9 +76,11 @@ def wav(folder: Path, name: str = "meeting.wav") -> str:
 def test_status_has_the_shape_of_the_contract(daemon: Daemon) -> None:
     status = told(daemon, "status")
     assert isinstance(status, dict)
-    assert list(status) == ["daemon", "pool", "queue", "recycles", "engine"]
+    assert list(status) == ["daemon", "pool", "queue", "recycles", "engine", "sandbox"]
     assert list(status["daemon"]) == ["pid", "version", "state", "uptime_s", "rss_bytes", "reasons"]
-    assert list(status["pool"]) == ["configured", "workers"]
+    assert list(status["pool"]) == [
+        "configured", "memory_control", "memory_control_detail", "workers",
+    ]  # fmt: skip
     assert list(status["pool"]["workers"][0]) == [
         "id", "pid", "state", "requests", "rss_bytes", "peak_rss_bytes", "pss_bytes", "threads",
         "fds", "age_s", "job",
