@@ -10,8 +10,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import pytest
 
 from sttd.client import (
@@ -23,7 +23,10 @@ from sttd.client import (
     StreamRestarted,
     WaitTimeout,
 )
+from sttd.client.flows import JobRef
+from sttd.transcripts import Transcript
 from sttd.wire.codes import Code
+from sttd.wire.views import JobView
 from tests.support.daemon import ROOT, Daemon, daemon
 from tests.support.waiting import eventually
 from tests.support.wav import tone
@@ -37,13 +40,39 @@ def wav(tmp_path: Path) -> Path:
     return tone(tmp_path / "talk.wav", 4.0)
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Daemon]:
+    """A daemon for the tests that want nothing special; some kill it and start it again."""
+    with daemon() as one:
+        one.start()
+        yield one
+
+
+@pytest.fixture
+def sttd(shared: Daemon) -> Iterator[Daemon]:
+    yield shared
+    if shared.process is None or shared.process.poll() is not None:  # a test failed in between
+        shared.start()
+
+
+@pytest.fixture
+def client(sttd: Daemon) -> Iterator[Client]:
+    with Client(sttd.endpoint) as client:
+        yield client
+
+
 def texts(segments: list[Segment]) -> list[str]:
     return [segment.text for segment in segments]
 
 
-def published(sttd: Daemon, name: str = "talk") -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = sttd.transcript(name)["segments"]
-    return found
+def published(client: Client, job: JobRef) -> list[Segment]:
+    """The segments of the transcript."""
+    (done,) = client.wait(job, 60)
+    return list(transcript(client, done).segments)
+
+
+def transcript(client: Client, done: JobView) -> Transcript:
+    return msgspec.json.decode(client.fetch(done.job, done.outputs[-1]), type=Transcript)
 
 
 def beside(work: Callable[[], None]) -> threading.Thread:
@@ -53,80 +82,72 @@ def beside(work: Callable[[], None]) -> threading.Thread:
 
 
 # -- while it runs ------------------------------------------------------------------------------
-def test_segments_are_heard_while_the_job_runs_and_each_once(wav: Path) -> None:
-    with daemon() as sttd, Client(sttd.endpoint) as client:
-        sttd.start()
-        job = client.submit(wav, options={"options": SLOW})
-        stream = client.segments(job)
-        first = next(stream)
-        assert client.show(job.job).state == "running"
-        heard = [first, *stream]
-        assert texts(heard) == WORDS
-        assert [(s.text, s.start_s, s.end_s) for s in heard] == [
-            (s["text"], s["start_s"], s["end_s"]) for s in published(sttd)
-        ]
-        assert texts(list(client.segments(job))) == WORDS  # once more, when it is over
-        eventually(lambda: client.show(job.job).original == "done/talk.wav")
+def test_segments_are_heard_while_the_job_runs_and_each_once(client: Client, wav: Path) -> None:
+    job = client.submit(wav, options={"options": SLOW})
+    stream = client.segments(job)
+    first = next(stream)
+    assert client.show(job.job).state == "running"
+    heard = [first, *stream]
+    assert texts(heard) == WORDS
+    assert heard == published(client, job)
+    assert texts(list(client.segments(job))) == WORDS  # once more, when it is over
+    original = eventually(lambda: client.show(job.job).original)
+    assert str(original).startswith("done/talk")
 
 
-def test_a_job_that_is_tried_again_goes_on_where_it_was(wav: Path, tmp_path: Path) -> None:
+def test_a_job_that_is_tried_again_goes_on_where_it_was(
+    client: Client, wav: Path, tmp_path: Path
+) -> None:
     options = {**SLOW, "segfault_after_segments": 3, "once_marker": str(tmp_path / "once")}
-    with daemon() as sttd, Client(sttd.endpoint) as client:
-        sttd.start()
-        job = client.submit(wav, options={"options": options})
-        heard = list(client.segments(job))
-        assert texts(heard) == texts_of(published(sttd))
-        assert client.show(job.job).attempts == 2
+    job = client.submit(wav, options={"options": options})
+    heard = list(client.segments(job))
+    assert texts(heard) == texts(published(client, job))
+    assert client.show(job.job).attempts == 2
 
 
-def texts_of(segments: list[dict[str, Any]]) -> list[str]:
-    return [segment["text"] for segment in segments]
+def test_a_daemon_that_is_killed_in_the_middle_is_found_again_by_both_clients(
+    sttd: Daemon, wav: Path
+) -> None:
+    async def both() -> tuple[list[Segment], JobView]:
+        async with AsyncClient(sttd.endpoint) as client:
+            job = await client.submit(wav, options={"options": SLOW})
+            waiting = asyncio.create_task(client.wait(job, 60))
+            heard = []
+            async for segment in client.segments(job, 60):
+                heard.append(segment)
+                if len(heard) == 3:
+                    await asyncio.to_thread(sttd.kill)
+                    await asyncio.to_thread(sttd.start)
+            return heard, (await waiting)[0]
+
+    def plainly() -> None:
+        with Client(sttd.endpoint) as client:
+            job = client.submit(wav.read_bytes(), name="b.wav", options={"options": SLOW})
+            (done,) = client.wait(job, 60)
+            told.append((done.state, list(client.segments(job, 60)) == published(client, job)))
+
+    told: list[tuple[str, bool]] = []
+    other = beside(plainly)
+    heard, done = asyncio.run(both())
+    other.join(60)
+    assert told == [("succeeded", True)]
+    assert done.state == "succeeded"
+    with Client(sttd.endpoint) as client:
+        assert texts(heard) == texts(published(client, done))
 
 
-def test_a_daemon_that_is_killed_in_the_middle_is_found_again_by_both_clients(wav: Path) -> None:
-    with daemon() as sttd:
-        sttd.start()
-
-        async def both() -> tuple[list[Segment], Any]:
-            async with AsyncClient(sttd.endpoint) as client:
-                job = await client.submit(wav, options={"options": SLOW})
-                waiting = asyncio.create_task(client.wait(job, 60))
-                heard = []
-                async for segment in client.segments(job, 60):
-                    heard.append(segment)
-                    if len(heard) == 3:
-                        await asyncio.to_thread(sttd.kill)
-                        await asyncio.to_thread(sttd.start)
-                return heard, await waiting
-
-        def plainly() -> None:
-            with Client(sttd.endpoint) as client:
-                job = client.submit(wav.read_bytes(), name="b.wav", options={"options": SLOW})
-                (done,) = client.wait(job, 60)
-                there.append((done.state, texts(list(client.segments(job, 60)))))
-
-        there: list[tuple[str, list[str]]] = []
-        other = beside(plainly)
-        heard, (done,) = asyncio.run(both())
-        other.join(60)
-        assert texts(heard) == texts_of(published(sttd))
-        assert done.state == "succeeded"
-        ((state, told),) = there
-        assert (state, told) == ("succeeded", texts_of(published(sttd, "b")))
-
-
-def test_a_stream_of_the_plain_client_survives_a_killed_daemon(wav: Path) -> None:
-    with daemon() as sttd, Client(sttd.endpoint) as client:
-        sttd.start()
-        job = client.submit(wav, options={"options": SLOW})
-        stream = client.segments(job, 60)
-        heard = [next(stream), next(stream)]
-        sttd.kill()
-        starting = beside(sttd.start)
-        heard += stream
-        starting.join(60)
-        assert texts(heard) == texts_of(published(sttd))
-        assert sttd.transcript("talk")["resumed_at_s"]
+def test_a_stream_of_the_plain_client_survives_a_killed_daemon(
+    sttd: Daemon, client: Client, wav: Path
+) -> None:
+    job = client.submit(wav, options={"options": SLOW})
+    stream = client.segments(job, 60)
+    heard = [next(stream), next(stream)]
+    sttd.kill()
+    starting = beside(sttd.start)
+    heard += stream
+    starting.join(60)
+    assert texts(heard) == texts(published(client, job))
+    assert transcript(client, client.show(job.job)).resumed_at_s
 
 
 # -- begun anew ---------------------------------------------------------------------------------
@@ -180,43 +201,39 @@ def test_an_engine_that_goes_back_in_time_gives_nothing_twice(wav: Path) -> None
 
 
 # -- how it ends --------------------------------------------------------------------------------
-def test_a_job_that_fails_names_its_cause(wav: Path) -> None:
+def test_a_job_that_fails_names_its_cause(client: Client, wav: Path) -> None:
     options = {**SLOW, "sleep_s": 0, "raise": "invalid", "message": "no words", "after_segments": 2}
-    with daemon() as sttd, Client(sttd.endpoint) as client:
-        sttd.start()
-        job = client.submit(wav, options={"options": options})
-        with pytest.raises(JobFailed, match="invalid_audio: no words") as failed:
-            list(client.segments(job, 60))
-        assert failed.value.job.state == "failed"
+    job = client.submit(wav, options={"options": options})
+    with pytest.raises(JobFailed, match="invalid_audio: no words") as failed:
+        list(client.segments(job, 60))
+    assert failed.value.job.state == "failed"
 
 
-def test_a_job_that_takes_too_long_says_how_far_it_is(wav: Path) -> None:
-    with daemon() as sttd, Client(sttd.endpoint) as client:
-        sttd.start()
-        job = client.submit(wav, options={"options": {**SLOW, "sleep_s": 60}})
-        with pytest.raises(WaitTimeout) as over:
-            list(client.segments(job, 0.5))
-        assert over.value.jobs[0].job == job.job
-        client.cancel(job.job)
-        with pytest.raises(JobFailed, match="cancelled"):
-            list(client.segments(job, 60))
+def test_a_job_that_takes_too_long_says_how_far_it_is(client: Client, wav: Path) -> None:
+    job = client.submit(wav, options={"options": {**SLOW, "sleep_s": 60}})
+    with pytest.raises(WaitTimeout) as over:
+        list(client.segments(job, 0.5))
+    assert over.value.jobs[0].job == job.job
+    client.cancel(job.job)
+    with pytest.raises(JobFailed, match="cancelled"):
+        list(client.segments(job, 60))
 
 
-def test_what_is_no_job_and_no_cursor_is_refused_by_name(wav: Path) -> None:
+def test_what_is_no_job_and_no_cursor_is_refused_by_name(
+    sttd: Daemon, client: Client, wav: Path
+) -> None:
     from sttd.client.connection import Connection  # noqa: PLC0415 - beneath the client
     from sttd.wire import requests  # noqa: PLC0415
 
-    with daemon() as sttd, Client(sttd.endpoint) as client:
-        sttd.start()
-        job = client.submit(wav).job
-        with pytest.raises(Refused) as unknown:
-            list(client.segments(job[:-4] + "0000"))
-        assert unknown.value.code == Code.UNKNOWN_JOB
-        assert job in unknown.value.hint
-        line = Connection(sttd.endpoint)
-        with pytest.raises(Refused, match="no cursor"):
-            line.call(requests.Segments(job=job, cursor="../../etc/passwd"))
-        line.close()
+    job = client.submit(wav).job
+    with pytest.raises(Refused) as unknown:
+        list(client.segments(job[:-4] + "0000"))
+    assert unknown.value.code == Code.UNKNOWN_JOB
+    assert job in unknown.value.hint
+    line = Connection(sttd.endpoint)
+    with pytest.raises(Refused, match="no cursor"):
+        line.call(requests.Segments(job=job, cursor="../../etc/passwd"))
+    line.close()
 
 
 # -- sttctl -------------------------------------------------------------------------------------
@@ -287,19 +304,19 @@ def test_submit_follow_of_several_says_whose_and_what_failed(wav: Path, tmp_path
 
 
 # -- progress -----------------------------------------------------------------------------------
-def test_progress_has_speed_and_time_left_and_comes_at_most_once_a_second(wav: Path) -> None:
-    with daemon() as sttd, Client(sttd.endpoint) as client:
-        sttd.start()
-        with client.follow(["job.progress"]) as live:
-            job = client.submit(wav, options={"options": {**SLOW, "sleep_s": 4}})
-            told = [next(live), next(live)]
-            shown = client.show(job.job)
-        assert all(one["job"] == job.job for one in told)
-        position, speed, left = (told[1][k] for k in ("position_s", "speed", "left_s"))
-        assert isinstance(position, float) and isinstance(speed, float)  # noqa: PT018
-        assert speed > 0
-        assert left == pytest.approx((4.0 - position) / speed, abs=0.2)
-        assert shown.speed is not None
-        assert shown.left_s is not None
-        eventually(lambda: client.show(job.job).state == "succeeded")
-        assert client.show(job.job).speed is None
+def test_progress_has_speed_and_time_left_and_comes_at_most_once_a_second(
+    client: Client, wav: Path
+) -> None:
+    with client.follow(["job.progress"]) as live:
+        job = client.submit(wav, options={"options": {**SLOW, "sleep_s": 4}})
+        told = [next(live), next(live)]
+        shown = client.show(job.job)
+    assert all(one["job"] == job.job for one in told)
+    position, speed, left = (told[1][k] for k in ("position_s", "speed", "left_s"))
+    assert isinstance(position, float) and isinstance(speed, float)  # noqa: PT018
+    assert speed > 0
+    assert left == pytest.approx((4.0 - position) / speed, abs=0.2)
+    assert shown.speed is not None
+    assert shown.left_s is not None
+    eventually(lambda: client.show(job.job).state == "succeeded")
+    assert client.show(job.job).speed is None
