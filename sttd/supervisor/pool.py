@@ -21,6 +21,7 @@ from sttd.core.recycling import RecyclePolicy
 from sttd.credentials import without_credentials
 from sttd.supervisor.cgroups import Cgroups
 from sttd.supervisor.child import Child, Strays
+from sttd.supervisor.companions import Companion, Companions
 from sttd.supervisor.examine import Thread, stacks, threads
 from sttd.supervisor.link import Link
 from sttd.supervisor.templates import Output, Template
@@ -73,13 +74,16 @@ class PoolListener(Protocol):
 class Worker:
     """A worker's processes and its link, from the request to fork until it is reaped."""
 
-    def __init__(self, name: str, generation: int, template: Template) -> None:
+    def __init__(
+        self, name: str, generation: int, template: Template, companion: Companion
+    ) -> None:
         self.name = name
         self.generation = generation
         self.template = template
         self.link: Link | None = None
         self.child: Child | None = None
-        self.decoder: Child | None = None
+        self.companion = companion  # its decoder
+        self.busy = False
         self.printed: Output | None = None
         self.failure = ""
         self.oom_kills = linux.oom_kills()  # anywhere, until now
@@ -106,7 +110,7 @@ class Pool:
         self._decoders: Template | None = None
         self._templates: set[Template] = set()
         self._workers: dict[str, Worker] = {}
-        self._companions = 0  # decoders that live
+        self._companions = Companions(self._look_for_quiet)
         self._closing = False
         self._quiet = asyncio.Event()
         self.strays = Strays()
@@ -174,10 +178,10 @@ class Pool:
         if self._engine is None or self._decoders is None:
             self._listener.worker_exited(name, None, None, "the template is not ready")
             return
-        worker = Worker(name, generation, self._engine)
+        companion, decoder = self._companions.take()
+        worker = Worker(name, generation, self._engine, companion)
         self._workers[name] = worker
         ours, control = socket.socketpair()
-        pcm, companion = socket.socketpair()
         reading, writing = os.pipe()
         worker.printed = Output(reading, lambda line: self._listener.output(line, name))
         worker.link = Link(
@@ -187,14 +191,15 @@ class Pool:
             lambda why: self._ended(worker, why),
         )
         try:
-            fds = [control.fileno(), pcm.fileno(), worker.stacks, writing]
+            fds = [control.fileno(), companion.pcm.fileno(), worker.stacks, writing]
             self._engine.fork(name, generation, fds)
-            self._decoders.fork(name, generation, [companion.fileno()])
+            if decoder is not None:
+                self._decoders.fork(name, generation, [decoder.fileno()])
         except OSError as error:
             worker.failure = f"the template does not listen: {error}"
         if self._engine.ready and self._engine.ready.start == "spawn":
             worker.link.send(self._engine.order)
-        for sock in (control, pcm, companion):
+        for sock in filter(None, (control, decoder)):
             sock.close()
         os.close(writing)
 
@@ -205,8 +210,7 @@ class Pool:
             if worker is None or worker.generation != news.generation:
                 return  # its worker is already gone; it sees end of file and follows
             with contextlib.suppress(ProcessLookupError):
-                worker.decoder = Child(news.pid, lambda _code, _number: self._decoder_gone(worker))
-                self._companions += 1
+                self._companions.hold(worker.companion, news.pid)
                 self._cgroups.enter(worker.name, news.pid)
             return
         if worker is not None:
@@ -223,6 +227,7 @@ class Pool:
         worker = self._workers.get(name)
         if worker is not None and worker.link is not None:
             if isinstance(message, Run):
+                worker.busy = True
                 self._cgroups.busy(name)
             worker.link.send(message)
 
@@ -255,6 +260,7 @@ class Pool:
     async def close(self, timeout_s: float = 2.0) -> None:
         """Let the templates go; wait for them and the decoders. Workers must be gone already."""
         self._closing = True
+        self._companions.close()
         for template in self._templates:
             template.stop()
         await self._all_gone(timeout_s)
@@ -287,6 +293,7 @@ class Pool:
     def _heard(self, worker: Worker, news: FromWorker) -> None:
         if isinstance(news, Ready):
             self._hold(worker, news.pid)  # its own word may come before the template's
+        worker.busy = worker.busy and not isinstance(news, Done | Failed)
         if worker.printed is not None and isinstance(news, Done | Failed):
             worker.printed.drain()  # what it printed belongs to the job that is over
         self._listener.worker_said(worker.name, news)
@@ -331,17 +338,13 @@ class Pool:
     def _forget(self, worker: Worker, code: int | None, number: int | None, message: str) -> None:
         if self._workers.pop(worker.name, None) is None:
             return
-        if worker.decoder is not None:
-            worker.decoder.send_signal(signal.SIGKILL)
+        # clean, and not in a group of its worker's, which it must not outlive
+        clean = code == 0 and not (worker.busy or self._closing or self._cgroups.folder)
+        self._companions.leave(worker.companion, clean=clean)
         self._cgroups.leave(worker.name)
         os.close(worker.stacks)
         self._listener.worker_exited(worker.name, code, number, message)
 
-    def _decoder_gone(self, worker: Worker) -> None:
-        worker.decoder = None  # the worker notices by end of file, and leaves
-        self._companions -= 1
-        self._look_for_quiet()
-
     def _look_for_quiet(self) -> None:
-        if not self._templates and not self._companions:
+        if not self._templates and not self._companions.living:
             self._quiet.set()

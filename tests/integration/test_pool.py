@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from sttd import linux
+from sttd.supervisor import companions
 from sttd.supervisor.child import Child
 from sttd.supervisor.pool import Pool
 from sttd.transcripts import Transcript
@@ -51,6 +52,9 @@ class Recorder:
 
     def worker_said(self, worker: str, news: say.FromWorker) -> None:
         self._add("said", worker, news)
+
+    def worker_starved(self, worker: str) -> None:
+        self._add("starved", worker)
 
     def worker_exited(
         self, worker: str, code: int | None, number: int | None, message: str
@@ -276,3 +280,68 @@ def test_no_child_is_left_when_the_pool_is_closed() -> None:
     # a decoder that was not yet held follows its worker by end of file
     eventually(lambda: templates() <= before)
     assert Child.held <= held
+
+
+async def decoder_of(pool: Pool, told: Recorder, name: str) -> int:
+    """Fork a worker that needs a new decoder; the decoder's pid, once it is held."""
+    before = set(Child.held)
+    pool.fork(name, 1)
+    worker = (await told.until("forked", name))[-1]
+    await told.until("said", name, kind=say.Ready)
+    (decoder,) = await eventually_async(lambda: Child.held - before - {worker})
+    return int(decoder)
+
+
+def test_the_decoder_of_a_worker_that_left_in_peace_serves_the_next_one(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with pool_of("Echo") as (pool, told):
+            pool.start_templates(1, renew=False)
+            await told.until("template_ready", 1)
+            decoder = await decoder_of(pool, told, "w-1")
+            pool.send("w-1", a_job(tmp_path))
+            await told.until("said", "w-1", kind=say.Done)
+            pool.terminate("w-1")
+            await told.until("exited", "w-1")
+            assert decoder in Child.held
+            before = set(Child.held)
+            pool.fork("w-2", 1)
+            worker = (await told.until("forked", "w-2"))[-1]
+            pool.send("w-2", a_job(tmp_path / "second"))
+            done = (await told.until("said", "w-2", kind=say.Done))[-1]
+            assert done.duration_s == pytest.approx(1.5)
+            assert Child.held - before == {worker}
+
+    run_async(body)
+
+
+def test_a_decoder_serves_only_so_many_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(companions, "MOST_WORKERS", 1)
+
+    async def body() -> None:
+        async with pool_of("Echo") as (pool, told):
+            pool.start_templates(1, renew=False)
+            await told.until("template_ready", 1)
+            decoder = await decoder_of(pool, told, "w-1")
+            pool.terminate("w-1")
+            await told.until("exited", "w-1")
+            await eventually_async(lambda: decoder not in Child.held)
+
+    run_async(body)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_decoder_of_a_worker_that_left_its_job_goes_with_it(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    async def body() -> None:
+        async with pool_of("Echo") as (pool, told):
+            pool.start_templates(1, renew=False)
+            await told.until("template_ready", 1)
+            decoder = await decoder_of(pool, told, "w-1")
+            pool.send("w-1", a_job(tmp_path, '{"hang":true}'))
+            await told.until("output", "talk.wav hangs", "w-1")
+            os.kill(pool.pids()["w-1"], number)
+            await told.until("exited", "w-1")
+            await eventually_async(lambda: decoder not in Child.held)
+
+    run_async(body)
