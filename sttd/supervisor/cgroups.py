@@ -191,7 +191,10 @@ class Cgroups:
         return seen
 
     def close(self) -> None:
-        """The workers are gone; what remains of their groups is for the next start."""
+        """Workers and templates are gone; what is left of their groups is for the next start."""
+        if self.folder is not None:
+            self._leaving.add(self.folder / TEMPLATES)
+            self._sweep()
         if self._timer is not None:
             self._timer.cancel()
         if self._poll is not None:

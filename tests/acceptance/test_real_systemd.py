@@ -207,6 +207,39 @@ def test_a_local_engine_works_without_a_network(machine: Container) -> None:
     transcript(machine, "local")
 
 
+def test_each_worker_has_a_control_group_where_systemd_delegates_one(machine: Container) -> None:
+    def pool() -> dict[str, Any]:
+        return dict(json.loads(machine.sttctl("root", "status", "--json").stdout)["pool"])
+
+    assert pool()["memory_control"] == "polling"
+    drop_in = (ROOT / "systemd" / "sttd.service.d" / "cgroups.conf").read_text()
+    machine.write("/etc/systemd/system/sttd.service.d/cgroups.conf", drop_in)
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", "sttd")
+    drop(machine, "grouped.wav")
+    transcript(machine, "grouped")
+    shown = pool()
+    group = "/sys/fs/cgroup/system.slice/sttd.service"
+    enabled = machine.run("cat", f"{group}/cgroup.controllers").split()
+    if "memory" not in enabled:
+        assert shown["memory_control"] == "polling"
+        why = "no control group (v2) with a memory controller"
+        assert shown["memory_control_detail"] == why
+        return
+    assert (shown["memory_control"], shown["memory_control_detail"]) == ("cgroup", group)
+    worker = shown["workers"][0]
+    assert str(worker["pid"]) in machine.run("cat", f"{group}/{worker['id']}/cgroup.procs").split()
+    assert machine.run("cat", f"{group}/{worker['id']}/memory.high").strip() == str(384 << 20)
+    assert machine.run("cat", f"{group}/supervisor/cgroup.procs").split() == [
+        machine.show("MainPID")
+    ]
+    refused = machine.attempt(
+        "nsenter", "-t", machine.show("MainPID"), "-m", "mkdir", "/sys/fs/cgroup/x"
+    )
+    assert "Read-only" in refused.stderr
+    assert "cgroup.trouble" not in machine.journal()
+
+
 def test_the_speech_sdk_works_in_the_sandbox_with_a_key_from_the_credential_store(
     machine: Container,
 ) -> None:

@@ -83,6 +83,18 @@ def test_systemd_finds_no_fault_in_the_unit(unit: Callable[..., Path], local: bo
 
 
 @needs_systemd
+def test_delegation_costs_a_tenth_and_brings_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "sttd.service"
+    path.write_text(UNIT.read_text().replace("/opt/sttd/bin/sttd", "/bin/true"))
+    (tmp_path / "sttd.service.d").mkdir()
+    shutil.copy(UNITS / "sttd.service.d" / "cgroups.conf", tmp_path / "sttd.service.d")
+    done = analyze("verify", str(path))
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    done = analyze("security", "--offline=true", "--threshold=13", str(path))
+    assert done.returncode == 0, done.stdout
+
+
+@needs_systemd
 @pytest.mark.parametrize(("local", "most"), [(False, 1.2), (True, 0.5)])
 def test_the_exposure_stays_within_what_was_promised(
     unit: Callable[..., Path], local: bool, most: float
