@@ -268,6 +268,19 @@ def test_every_name_and_label_in_dashboard_and_alerts_is_in_a_real_scrape(
     assert checked > 15
 
 
+def test_the_dashboards_panels_have_numbers_of_their_own_and_cover_nobody() -> None:
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: dict[tuple[int, int], str] = {}
+    for panel in panels:
+        at = panel["gridPos"]
+        assert at["x"] + at["w"] <= 24
+        for x in range(at["x"], at["x"] + at["w"]):
+            for y in range(at["y"], at["y"] + at["h"]):
+                assert taken.setdefault((x, y), panel["title"]) == panel["title"]
+        assert panel["type"] == "row" or panel["description"].endswith("."), panel["title"]
+
+
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian: prometheus)")
 @pytest.mark.parametrize("how", [["check", "rules", RULES.name], ["test", "rules"]])
 def test_promtool_accepts_the_alerts_and_they_fire_as_they_should(how: list[str]) -> None:
