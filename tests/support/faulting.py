@@ -94,6 +94,8 @@ class Faults:
             setattr(os, name, self._counted(getattr(os, name), functools.partial(_one, name)))
         for name in ("rename", "replace", "link"):
             setattr(os, name, self._counted(getattr(os, name), functools.partial(_two, name)))
+        if self._skip is not None:
+            os.posix_fadvise = lambda *_: None  # else it writes what is not to be synced
         if self.plan.writes:
             os.write = self._counted(os.write, functools.partial(_one, "write"))
 
