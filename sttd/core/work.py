@@ -105,11 +105,15 @@ class Work:
     def _assign(self, worker: Worker, job: Job, now: float, out: list[do.Command]) -> None:
         worker.move(WorkerState.BUSY)
         worker.run = Run(job, now, now, duration_s=job.duration_s, announced=now)
-        fields = {"job": job.id, "source": job.name, "attempt": job.attempt, "worker": worker.id}
+        fields = self._fields(worker, job)
         out.append(do.Assign(worker.id, job))
         out.append(do.Announce("job.started", fields))
         if job.segments:
             out.append(do.Announce("job.resumed", {**fields, "segments": job.segments}))
+
+    @staticmethod
+    def _fields(worker: Worker, job: Job) -> dict[str, object]:
+        return {"job": job.id, "source": job.name, "attempt": job.attempt, "worker": worker.id}
 
     def release(self, out: list[do.Command]) -> None:
         """Give back what was claimed and not begun."""
@@ -132,8 +136,11 @@ class Work:
     ) -> None:
         """The recording advanced."""
         if run.began_s is None:
-            # a resumed one begins where the first news says; the ledger may not know that it is one
+            # a resumed one begins where the first news says; of one that ran when the daemon was
+            # killed the ledger does not know that it is one
             fresh = not (run.job.segments or news.start_s)
+            if news.start_s and not run.job.segments:
+                out.append(do.Announce("job.resumed", self._fields(worker, run.job)))
             run.began_s, run.began = (0.0, run.started) if fresh else (news.position_s, now)
         if news.position_s > run.position_s or news.segments > run.segments:
             run.progressed = now

@@ -84,6 +84,12 @@ def _again(event: EventView) -> str:
     return f"{_ended(event)}; again {f'in {human.span(delay)}' if delay else 'at once'}"
 
 
+def _resumed(event: EventView) -> str:
+    before = event.get("segments")  # not known of a job that ran when the daemon was killed
+    said = "what was heard" if before is None else human.count(_int(before), "segment")
+    return f"{_run(event)}: goes on behind {said}"
+
+
 def _succeeded(event: EventView) -> str:
     outputs = event["outputs"]
     files = human.count(len(outputs), "file") if isinstance(outputs, list | tuple) else ""
@@ -98,9 +104,7 @@ def _int(value: object) -> int:
 _WORDS: dict[str, Callable[[Any], str]] = {
     "accepted": _accepted,
     "started": _run,
-    "resumed": lambda event: (
-        f"{_run(event)}: goes on behind {human.count(_int(event['segments']), 'segment')}"
-    ),
+    "resumed": _resumed,
     "requeued": _again,
     "deferred": _again,
     "quarantined": _ended,

@@ -148,6 +148,7 @@ def test_a_stream_of_the_plain_client_survives_a_killed_daemon(
     starting.join(60)
     assert texts(heard) == texts(published(client, job))
     assert transcript(client, client.show(job.job)).resumed_at_s
+    assert sttd.events("job.resumed")[-1]["job"] == job.job
 
 
 # -- begun anew ---------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ OUTCOME = {**RUN, "code": "crashed", "message": "w-7 died by signal 11"}
          "fetched, 1 B"),
         ("started", RUN, "attempt 2 on w-7"),
         ("resumed", {**RUN, "segments": 1}, "attempt 2 on w-7: goes on behind 1 segment"),
+        ("resumed", RUN, "attempt 2 on w-7: goes on behind what was heard"),
         ("requeued", {**OUTCOME, "delay_s": 0.0},
          "attempt 2 on w-7: crashed: w-7 died by signal 11; again at once"),
         ("deferred", {**OUTCOME, "delay_s": 90},
