@@ -111,6 +111,10 @@ class Staff:
             return None
         return f"{self._deaths} workers died one after another; see worker.exited"
 
+    def waiting_bytes(self) -> int:
+        """What those that stand by take; a whole ceiling each while no worker was ever seen."""
+        return (self.fresh.most or self.policy.rss_ceiling) * max(1, self.standby)
+
     # -- the template --------------------------------------------------------------------------
     def template_is_ready(self, epoch: int) -> None:
         """From now on this template forks; after a renewal, workers of older ones are replaced."""

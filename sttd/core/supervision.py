@@ -166,7 +166,7 @@ class Supervision:
             workers=workers,
             ceiling=self.policies.recycle.rss_ceiling,
             grown=sum(w.vitals.rss_bytes for w in self.staff.workers.values()),
-            waiting=self.staff.fresh.most * max(1, self.staff.standby),
+            waiting=self.staff.waiting_bytes(),
         )
         self.admission = settled(found, self.admission)
         self.staff.spare = found.spare

@@ -143,6 +143,8 @@ class Container:
         )
         try:
             eventually(self._booted, "systemd has booted", 60)
+            # out of the way: a group with processes in it hands no controller to those beneath
+            (self._cgroup.parent / "cgroup.procs").write_text(str(self._process.pid))
         except BaseException:
             self._end()
             raise

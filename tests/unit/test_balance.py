@@ -126,3 +126,16 @@ def test_the_same_shortage_for_another_cause_has_other_words() -> None:
     assert (short.jobs, short.cause, pressed.jobs, pressed.cause) == (2, "budget", 2, "pressure")
     assert settled(pressed, short).reason == pressed.reason
     assert settled(short, short).reason == short.reason
+
+
+def test_nobody_is_forked_to_stand_by_only_to_be_sent_away_when_his_size_is_known() -> None:
+    world = Sized(policies(workers=1, recycle=RecyclePolicy(rss_soft=0, rss_ceiling=100 * MIB)))
+    world.feed(on.RoomSampled(available=64_000 * MIB, budget=130 * MIB))
+    world.tick()
+    world.settle()
+    world.tick()
+    world.settle()
+    assert len(world.alive) == 1
+    assert not world.core.staff.recycles
+    world.budget(150)
+    assert len(world.alive) == 2
