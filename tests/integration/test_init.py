@@ -40,6 +40,7 @@ def test_a_wrong_answer_is_asked_for_again(tmp_path: Path) -> None:
     assert (azure["region"], azure["auth"], azure["key"]) == ("westeurope", "key", "my-key")
     assert "/etc/sttd/credentials/my-key" in done.output
     assert done.output.count("Error:") == 4
+    assert "warning" not in done.output  # that the key is missing: the first step says it
 
 
 def test_a_file_that_is_there_is_never_replaced(tmp_path: Path) -> None:
