@@ -134,7 +134,7 @@ def check_sandbox() -> None:
     """Say which walls this machine can put around the decoders; see docs/security.md."""
     from sttd.worker import sandbox  # noqa: PLC0415
 
-    standing = sandbox.confine()  # this very process, which is about to end
+    standing = sandbox.try_out()
     click.echo("resource limits: active")
     for name in ("landlock", "seccomp"):
         click.echo(f"{name}: {'active' if name in standing else 'missing'}")

@@ -181,3 +181,16 @@ def test_which_walls_stand_can_be_asked() -> None:
     assert "landlock: " in done.stdout
     assert "seccomp: " in done.stdout
     assert done.returncode == (1 if "missing" in done.stdout else 0)
+
+
+def test_what_is_asked_can_be_written_to_a_file(tmp_path: Path) -> None:
+    """Behind the walls no file can be written: whoever prints must stand outside."""
+    with (tmp_path / "said").open("wb") as file:
+        subprocess.run(
+            [sys.executable, "-m", "sttd", "check-sandbox"],
+            stdout=file,
+            timeout=60,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        )
+    assert "resource limits: active" in (tmp_path / "said").read_text()

@@ -76,5 +76,5 @@ def corrupt(path: Path, finding: str) -> LedgerCorrupt:
     """What quick_check found, with what to do about it."""
     return LedgerCorrupt(
         f"{path}: the ledger is damaged ({finding}); move it aside with its -wal and -shm files "
-        "and put a backup in its place, or let sttd rebuild it from the spool"
+        "and put a backup in its place, or let `sttd rebuild-ledger` make it anew from the files"
     )
