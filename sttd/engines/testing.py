@@ -105,3 +105,14 @@ class EngineContract:
         stream.close()  # type: ignore[attr-defined]  # it is a generator
 
         assert self.segments(engine, Pcm(speech))
+
+    def test_a_job_leaves_no_native_object_behind(self, engine: Engine, speech: bytes) -> None:
+        count = getattr(engine, "handles", None)
+        if count is None:
+            pytest.skip("it counts none")
+        self.segments(engine, Pcm(speech))  # what is made once, on first use
+        before = dict(count())
+
+        self.segments(engine, Pcm(speech))
+
+        assert dict(count()) == before
