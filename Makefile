@@ -1,7 +1,8 @@
 # make env     the environment in .venv: Python 3.11 to 3.13 with venv is all that is needed
 # make demo    sttd at work on real recordings; AUDIO="a.wav b.mp3" for your own
 # make test    the tests; ARGS="-k inbox" for some of them
-# make sweep   the long fault sweeps, for hours; root makes the file systems they need
+# make sweep   the long fault sweeps, two and a half hours; root makes the file systems they need;
+#              ARGS="-k power" for one of them, see docs/reliability.md
 # make check   format, lint, strict types, import contracts, documents, tests
 # make docs    the documents as pages in site/; a broken link is an error
 # make run     a daemon on ./var, on the embedded engine; talk to it as it says
@@ -45,7 +46,7 @@ test: env
 	$(BIN)/python -m pytest $(ARGS)
 
 sweep: env
-	$(BIN)/python -m pytest -m sweep $(ARGS)
+	$(BIN)/python -m pytest -m sweep -o faulthandler_timeout=0 $(ARGS)
 
 check: format lint types contracts docs test
 

@@ -4,7 +4,8 @@ The old one is moved aside, never deleted, and a whole one is left alone unless 
 on. Every published transcript becomes a succeeded job, so that nothing is transcribed twice and
 its name stays taken; every recording in the spool becomes a queued one. What only the ledger knew
 is lost: attempts, events, the keys of finished jobs, and rows of failed jobs (their originals and
-reports stay in failed/). Runs while no daemon does.
+reports stay in failed/). The daily copy is not read: it is older than the files, and which of its
+jobs have ended since would have to be found out one by one. Runs while no daemon does.
 """
 
 from __future__ import annotations

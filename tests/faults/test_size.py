@@ -57,7 +57,7 @@ def submit_much(tmp_path: Path, size: int) -> int:
     source = silence(tmp_path / "large.wav", size)
     with daemon(**DEAF) as sttd:
         sttd.start()
-        with Client(sttd.endpoint) as client:
+        with Client(sttd.endpoint, patience_s=30) as client:
             client.submit(tone(tmp_path / "small.wav", 0.2).read_bytes(), name="small.wav")
             sttd.transcript("small")
             before = memory(sttd.pid, "VmRSS")
