@@ -10,6 +10,7 @@ from sttd.config.sections import Settings
 
 # What is opened or bound once, at the start.
 _AT_START = ("pool.cgroups", "state_dir", "inbox.path", "outbox.path", "metrics.listen")
+_OF_TEMPLATES = ("pool.allocator", "pool.malloc_arena_max", "recycle.trim_threshold")
 _AT_START_TABLES = ("control.",)
 
 
@@ -20,6 +21,11 @@ class Change(msgspec.Struct, frozen=True):
     old: object
     new: object
     needs_restart: bool
+
+    @property
+    def renews_workers(self) -> bool:
+        """Whether it takes a new template, and so new workers, to be in force."""
+        return self.key.startswith("engine.") or self.key in _OF_TEMPLATES
 
     @property
     def is_secretive(self) -> bool:

@@ -272,7 +272,7 @@ class Daemon:
         finally:
             self.notify.send("READY=1")
         found = changes(self.settings, new)
-        self._apply(new, engine_changed=any(c.key.startswith("engine.") for c in found))
+        self._apply(new, engine_changed=any(c.renews_workers for c in found))
         live = tuple(c.key for c in found if not c.needs_restart)
         late = tuple(c.key for c in found if c.needs_restart)
         self.log.event("config.reloaded", changed=live, restart=late)
