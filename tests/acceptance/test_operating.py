@@ -87,6 +87,7 @@ def test_a_reload_says_what_changed_and_a_running_job_keeps_the_engine_it_began_
 ) -> None:
     sttd.drop("before.wav", wav, {"options": {"sleep_s": 3.0, "segments": 60}})
     sttd.until("job.started")
+    before = {w["id"] for w in sttd.status()["pool"]["workers"]}
     sttd.configure(
         pool={"workers": 2},
         engine={"options": {"text": "the new words"}},
@@ -100,10 +101,15 @@ def test_a_reload_says_what_changed_and_a_running_job_keeps_the_engine_it_began_
         'changed: engine.options.text = "the new words", "the old words" before',
         "needs a restart: inbox.path",
     ]
-    sttd.drop("after.wav", wav)
     assert "old" in sttd.transcript("before")["text"]
-    assert "new" in sttd.transcript("after")["text"]
     assert sttd.transcript("before")["attempts"] == 1
+
+    def rolled() -> bool:  # until then the old ones go on: there is no pause
+        return not {w["id"] for w in sttd.status()["pool"]["workers"]} & before
+
+    eventually(rolled, "every worker is forked from the new template")
+    sttd.drop("after.wav", wav)
+    assert "new" in sttd.transcript("after")["text"]
     assert sttd.ctl("reload").stdout == "needs a restart: inbox.path\n"
 
 
