@@ -6,7 +6,8 @@
 -- File names are BLOBs, because a file name need not be text.
 
 
--- settings: of every connection; auto_vacuum counts only before the first table is made
+-- settings: of every connection; auto_vacuum counts only before the first table is made; a small
+-- cache, for the kernel caches too: with 4000 KiB the daemon grew by 3 MiB over its first 2,000 jobs
 PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
@@ -14,7 +15,7 @@ PRAGMA foreign_keys = ON;
 PRAGMA trusted_schema = OFF;
 PRAGMA cell_size_check = ON;
 PRAGMA temp_store = MEMORY;
-PRAGMA cache_size = -4000;
+PRAGMA cache_size = -1000;
 PRAGMA wal_autocheckpoint = 1000;
 PRAGMA journal_size_limit = 67108864;
 
