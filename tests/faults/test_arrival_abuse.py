@@ -149,10 +149,14 @@ def linked(source: Path, target: Path) -> None:
 def unnamed(source: Path, target: Path) -> None:
     """O_TMPFILE: it gets its name when it is whole."""
     file = os.open(target.parent, os.O_TMPFILE | os.O_WRONLY, 0o644)
+    ours = os.open(
+        "/proc/self/fd", os.O_RDONLY
+    )  # with a folder Python asks linkat(2), which follows
     try:
         os.write(file, source.read_bytes())
-        os.link(f"/proc/self/fd/{file}", target, follow_symlinks=True)
+        os.link(str(file), target, src_dir_fd=ours, follow_symlinks=True)
     finally:
+        os.close(ours)
         os.close(file)
 
 
