@@ -280,6 +280,8 @@ class Work:
         match decide(self.policy, counters, ended):
             case Again() as again:
                 out.append(self._again(job, worker.id, again, run.segments, kind, message, code))
+                if not again.delay_s:
+                    self.rang()  # asked for along with its return: both are in one commit
             case Never(final):
                 text = (
                     message if final is None else f"{job.crashes + 1} workers died of it; {message}"

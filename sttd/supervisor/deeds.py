@@ -115,7 +115,6 @@ class Deeds:
         )
         if not kept:
             return
-        await self._settling.drop_staging(job)
         name = "job.deferred" if how.delay_s > 0 else "job.requeued"
         self._log.event(
             name,
@@ -130,6 +129,7 @@ class Deeds:
         if how.delay_s > 0:
             self._wake_in(how.delay_s)
         self._feed(on.JobsWaiting())
+        await self._settling.drop_staging(job)  # the next attempt has another folder
 
     async def give_up(self, how: do.GiveUp) -> None:
         """Failed for good."""
