@@ -34,6 +34,7 @@ from sttd.worker.journal import Journal
 from sttd.worker.outputs import write_outputs
 from sttd.worker.tidy import Tidier
 
+LONG_S = 60.0  # from this length on the duration is told at once, not with the first progress
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 KINDS: list[tuple[type[EngineError], str, str]] = [
@@ -167,6 +168,10 @@ class Attempt:
             on_progress=self.progress,
             on_report=self._gossip.engine,
         )
+        if (self._audio.duration_s or 0.0) >= LONG_S:
+            self.progress(
+                self._audio.start_s
+            )  # should it be killed, its length says whether to retry
         return self._audio
 
     def listen(self, segments: Iterator[Segment]) -> None:

@@ -294,3 +294,23 @@ def test_top_in_a_pipe_prints_one_plain_frame(sttd: Daemon) -> None:
     assert "\x1b" not in done.stdout
     assert "MEMORY" in done.stdout
     assert "of 120 MiB" in done.stdout
+
+
+def test_a_job_that_no_fresh_worker_could_hold_is_tried_once_and_fails_with_the_figures(
+    tmp_path: Path,
+) -> None:
+    recycle = {"max_requests": 0, "rss_soft": 0, "rss_ceiling": "100MiB", "sample_every": "0.05s"}
+    retry = {"max_crashes": 9, "max_attempts": 9, "backoff": 0}
+    with daemon(pool={"workers": 2}, recycle=recycle, retry=retry) as sttd:
+        sttd.start()
+        for n in range(12):  # 6 MiB for each minute of audio, given back at the end
+            seconds = 30.0 + 20 * n
+            wav = tone(tmp_path / f"{n}.wav", seconds)
+            sttd.drop(f"{n}.wav", wav, {"options": {"spike_mb": 0.1 * seconds, "spike_s": 0.3}})
+        sttd.until("job.succeeded", 12)
+        bad = {"leak_mb_per_s": 200, "leak_after_s": 0.5, "sleep_s": 30, "segments": 0}
+        sttd.drop("long.wav", tone(tmp_path / "long.wav", 1500.0), {"options": bad})
+        failed = sttd.until("job.failed")
+        assert (failed["code"], failed["attempt"]) == ("too_large_for_ceiling", 1)
+        assert "25 min of audio take at least" in failed["message"]
+        assert "raise recycle.rss_ceiling or split the recording" in failed["message"]
