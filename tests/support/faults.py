@@ -7,6 +7,7 @@ the uploader never synced, one that fails, and one submitted over the control so
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -64,6 +65,12 @@ class Disk:
         self.attach()
 
     def attach(self) -> None:
+        """Mount it, alive: a copy that lost its power lives on while another mount namespace
+        (a container that was started meanwhile) holds it, and would be found again.
+        """
+        eventually(self._attach, f"{self.mount} is mounted afresh", 120)
+
+    def _attach(self) -> bool:
         self.mount.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
             ["mount", "-t", "ext4", "-o", self._options, str(self.image), str(self.mount)],
@@ -73,6 +80,16 @@ class Disk:
         )
         if done.returncode:
             pytest.skip(f"mount: {done.stderr.strip()}")
+        probe = self.mount / "is it alive"
+        try:
+            probe.mkdir()
+            probe.rmdir()
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            self.throw_away()
+            return False
+        return True
 
     def detach(self) -> None:
         """As soon as nobody uses it any more; fine when it is not mounted."""
