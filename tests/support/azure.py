@@ -99,8 +99,9 @@ def holdings() -> Mapping[str, int]:
     counts = Counter(map(type, gc.get_objects()))
     kinds = ("azure.cognitiveservices.speech", "sttd.engines.azure")
     objects = sum(n for kind, n in counts.items() if str(kind.__module__).startswith(kinds))
-    native = sys.modules.get("sttd.engines.azure.native")
-    objects += len(native._listeners) if native else 0
+    for module, registry in (("native", "_listeners"), ("pull", "_readers")):
+        loaded = sys.modules.get(f"sttd.engines.azure.{module}")
+        objects += len(getattr(loaded, registry, ()))
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return {
         "objects": objects,

@@ -11,8 +11,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from azure.cognitiveservices.speech import audio as sdk
-
 CAPACITY = 128 * 1024  # bytes: 4 s, two of the largest chunks; the SDK reads 100 ms at a time
 
 
@@ -94,21 +92,3 @@ class Feed:
                 self._at = 0
         self._size -= count
         return count
-
-
-class Pull(sdk.PullAudioInputStreamCallback):  # type: ignore[misc]  # the SDK has no types
-    """The SDK's view of a feed, for one session."""
-
-    def __init__(self, feed: Feed) -> None:
-        super().__init__()
-        self._feed: Feed | None = feed
-        self._session = feed.session
-
-    def read(self, buffer: memoryview) -> int:
-        """Called on the SDK's thread."""
-        feed = self._feed
-        return feed.read(buffer, self._session) if feed is not None else 0
-
-    def close(self) -> None:
-        """Called by the SDK when it is done, and by the session."""
-        self._feed = None

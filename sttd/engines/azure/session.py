@@ -7,6 +7,7 @@ that no cycle keeps native objects alive.
 
 from __future__ import annotations
 
+import functools
 import queue
 from typing import Any
 
@@ -16,8 +17,9 @@ from azure.cognitiveservices.speech.transcription import ConversationTranscriber
 from sttd.engines.azure import configuration, native
 from sttd.engines.azure.cleanup import Remains, take_down
 from sttd.engines.azure.events import Canceled, Connected, Disconnected, Event, Phrase, Stopped
-from sttd.engines.azure.feed import Feed, Pull
+from sttd.engines.azure.feed import Feed
 from sttd.engines.azure.grants import Grant
+from sttd.engines.azure.pull import PullStream
 from sttd.engines.azure.settings import Settings
 
 
@@ -30,7 +32,7 @@ class Session:
     def __init__(self, feed: Feed, events: queue.SimpleQueue[Event]) -> None:
         self._feed = feed
         self._events = events
-        self._pull = Pull(feed)
+        self._stream: PullStream | None = None
         self._remains = Remains()
         self._transcriber: Any = None
 
@@ -38,7 +40,8 @@ class Session:
         """Build and begin. Raises RuntimeError or ValueError where the SDK does."""
         keep = self._remains
         config = configuration.speech_config(job, grant, proxy_password)
-        stream = sdk.audio.PullAudioInputStream(self._pull)
+        read = functools.partial(self._feed.read, session=self._feed.session)
+        stream = self._stream = PullStream(read)
         keep.parts.append(stream)
         audio = sdk.audio.AudioConfig(stream=stream)
         keep.parts.append(audio)
@@ -65,8 +68,9 @@ class Session:
     def close(self) -> bool:
         """Take everything down, within a limit; whether that ended in time."""
         self._feed.leave()
-        self._pull.close()
-        self._transcriber = None
+        if self._stream is not None:
+            self._stream.close()
+        self._stream = self._transcriber = None
         remains, self._remains = self._remains, Remains()
         return take_down(remains)
 
