@@ -20,6 +20,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 AUDIO ?=
 ARGS ?=
+# Tests mostly wait for processes; the files are shared out among this many processes of pytest.
+AT_ONCE ?= 3
 
 PIP := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt
 
@@ -43,7 +45,7 @@ demo: $(VENV)/.runs
 	$(BIN)/python scripts/demo.py $(AUDIO)
 
 test: env
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile $(ARGS)
 
 sweep: env
 	$(BIN)/python -m pytest -m sweep -o faulthandler_timeout=0 $(ARGS)

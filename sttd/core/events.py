@@ -81,6 +81,7 @@ class Progressed(msgspec.Struct, frozen=True, kw_only=True):
     segments: int
     duration_s: float | None
     start_s: float = 0.0  # where this attempt began
+    writing: bool = False  # the engine is done; what is left is to write the outputs
 
 
 class JobDone(msgspec.Struct, frozen=True, kw_only=True):

@@ -89,6 +89,13 @@ class Staff:
         """How many hold a job, those on their way out included."""
         return sum(w.run is not None for w in self.workers.values())
 
+    def writing(self) -> int:
+        """How many of those are done but for writing the outputs, and will take another job."""
+        return sum(
+            w.run is not None and w.run.writing and w.due is None and w.state is WorkerState.BUSY
+            for w in self.workers.values()
+        )
+
     @property
     def calm(self) -> bool:
         """The pool is what it should be, and nobody in it is on the way in or out."""

@@ -72,16 +72,17 @@ class Work:
                 self.hand.remove(job)
                 out.append(self._give_up(job, None, why, 0))
                 continue
-            worker = self._worker_for(job)
+            worker = self._worker_for(job) if self.staff.busy() < most else None
             if worker is None:
                 continue
             self.hand.remove(job)
             self._assign(worker, job, now, out)
         if self.claiming or self._dry:
             return
-        running = self.staff.busy() + len(self.hand)
+        writing = self.staff.writing()  # the next job is asked for while the last is written
+        running = self.staff.busy() - writing + len(self.hand)
         room = min(
-            len(self.staff.free()) - len(self.hand),
+            len(self.staff.free()) + writing - len(self.hand),
             most - running,
             self.health.allowed(running, now),
         )
@@ -144,6 +145,7 @@ class Work:
             run.began_s, run.began = (0.0, run.started) if fresh else (news.position_s, now)
         if news.position_s > run.position_s or news.segments > run.segments:
             run.progressed = now
+        run.writing = run.writing or news.writing
         run.position_s = max(run.position_s, news.position_s)
         run.segments = max(run.segments, news.segments)
         run.duration_s = news.duration_s or run.duration_s

@@ -46,6 +46,7 @@ class Run:
     cancelled: bool = False
     began_s: float | None = None  # the first position told: where a resumed recording goes on
     began: float = 0.0  # when that was
+    writing: bool = False  # the engine is done: the worker is free in a moment
     peak: int = 0  # highest RSS seen while it ran, bytes
 
     def speed(self, now: float) -> float | None:

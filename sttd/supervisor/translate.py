@@ -27,6 +27,7 @@ def progressed(worker: str, news: say.Progress) -> on.Progressed:
         segments=news.segments,
         duration_s=news.duration_s,
         start_s=news.start_s,
+        writing=news.writing,
     )
 
 

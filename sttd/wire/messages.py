@@ -155,6 +155,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     segments: int  # committed by this attempt
     duration_s: float | None
     start_s: float = 0.0  # where this attempt began
+    writing: bool = False  # the engine is done with it; what is left is to write the outputs
 
 
 class Output(msgspec.Struct, frozen=True):

@@ -186,8 +186,8 @@ class Attempt:
             # each is told: that something was committed decides what a crash counts for
             self.progress(self._audio.position_s if self._audio else 0.0)
 
-    def progress(self, position_s: float) -> None:
-        """Tell how far the recording was read."""
+    def progress(self, position_s: float, *, writing: bool = False) -> None:
+        """Tell how far the recording was read, or that only the outputs are left to write."""
         run, journal = self._run, self.journal
         self._gossip.send(
             Progress(
@@ -200,6 +200,7 @@ class Attempt:
                 segments=len(journal.said),
                 duration_s=self._audio.duration_s if self._audio else None,
                 start_s=journal.start_s,
+                writing=writing,
             )
         )
 
@@ -207,6 +208,7 @@ class Attempt:
         """Write every output into the staging folder."""
         run, audio = self._run, self._audio
         assert audio is not None
+        self.progress(audio.position_s, writing=True)
         written = write_outputs(
             run, engine, self.journal, duration_s=audio.total_s, languages=languages
         )

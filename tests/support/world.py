@@ -120,6 +120,22 @@ class World:
         self.rss[worker] = mib * MIB
         self.feed(on.Sampled(worker, Vitals(rss_bytes=mib * MIB, threads=threads)))
 
+    def writes(self, worker: str) -> None:
+        """Its engine is done; it has begun to write the outputs."""
+        job = self.jobs[worker]
+        self.feed(
+            on.Progressed(
+                worker=worker,
+                job=job.id,
+                attempt=job.attempt,
+                token=job.token,
+                position_s=1.0,
+                segments=1,
+                duration_s=1.0,
+                writing=True,
+            )
+        )
+
     def done(self, worker: str, mib: int = 50) -> None:
         job = self.jobs.pop(worker)
         self.served[worker] = self.served.get(worker, 0) + 1

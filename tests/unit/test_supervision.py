@@ -373,3 +373,49 @@ def test_ticks_may_be_rare_while_nobody_comes_or_goes() -> None:
     world.feed(on.TroubleChanged("disk", None))
     world.feed(on.DrainRequested())
     assert not calm()
+
+
+def test_the_next_job_is_asked_for_while_the_outputs_of_the_last_are_written() -> None:
+    world = World(policies(workers=1))
+    world.settle()
+    world.submit(3)
+    world.settle()
+    [worker] = world.jobs
+    assert not world.claims
+    world.writes(worker)
+    assert list(world.claims) == [1]
+    world.answer_claim()
+    assert len(world.jobs) == 1  # it waits in hand
+    world.writes(worker)
+    assert not world.claims  # and one is enough
+    world.done(worker)
+    assert len(world.jobs) == 1  # given out at once, without asking the ledger
+    assert not world.claims
+
+
+def test_a_job_asked_for_ahead_does_not_run_beside_the_one_that_is_being_written() -> None:
+    """Where memory admits a single job, a second worker that is free does not count."""
+    world = World(policies(workers=2))
+    world.settle()
+    world.feed(on.RoomSampled(available=700 * MIB, budget=512 * MIB, pressure=0.0))
+    world.tick()
+    world.submit(2)
+    world.settle()
+    [worker] = world.jobs
+    world.writes(worker)
+    world.settle()
+    assert list(world.jobs) == [worker]
+    world.done(worker)
+    world.settle()
+    assert len(world.jobs) == 1
+
+
+def test_a_worker_that_is_due_asks_for_no_further_job_while_it_writes() -> None:
+    world = World(policies(workers=1))
+    world.settle()
+    world.submit(2)
+    world.settle()
+    [worker] = world.jobs
+    world.feed(on.RecycleRequested(worker))
+    world.writes(worker)
+    assert not world.claims
