@@ -77,7 +77,6 @@ class Machine(RuleBasedStateMachine):
     def a_worker_begins_to_write(self, index: int) -> None:
         if working := self._working():
             self.world.writes(self._pick(working, index))
-            assert len(self.world.core.work.hand) <= self.world.core.staff.target
 
     @rule(index=st.integers(0, 9), kind=KINDS, segments=st.integers(0, 1))
     def a_job_fails(self, index: int, kind: FailureKind, segments: int) -> None:
