@@ -38,7 +38,7 @@ def life(script: str, host: str, jobs: int, seconds: float, fault: str) -> dict[
     """One worker's life; the figures at the 10th and the last job, and how it ended."""
     done = subprocess.run(
         [sys.executable, str(HERE / script), host, str(jobs), str(seconds), fault],
-        env=os.environ | {"PYTHONPATH": str(HERE.parent)},
+        env=os.environ | {"PYTHONPATH": str(HERE.parent), "MALLOC_ARENA_MAX": "2"},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         check=False,

@@ -350,6 +350,7 @@ def test_a_real_prometheus_answers_every_query_of_the_dashboard(tmp_path: Path) 
         marker = {"hang": True, "once_marker": str(tmp_path / "hung")}
         sttd.drop("hang-again.wav", wav, {"options": marker})
         sttd.until("job.succeeded", 13)
+        sttd.ctl("recycle", "--all")
         queries = dashboard_queries()
         del queries["Starts of the daemon"]  # it has not been started meanwhile
 

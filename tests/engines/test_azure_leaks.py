@@ -33,7 +33,8 @@ def life(service: Running, behaviour: Behaviour, jobs: int, seconds: float) -> l
     worker = subprocess.run(
         [sys.executable, "benchmarks/azure_worker.py", service.host, str(jobs), str(seconds), "-"],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        # arenas as pool.malloc_arena_max has them in workers
+        env=os.environ | {"PYTHONPATH": str(ROOT), "MALLOC_ARENA_MAX": "2"},
         capture_output=True,
         check=False,
     )
