@@ -129,7 +129,7 @@ def test_the_sdks_log_of_a_job_that_asks_for_it_is_kept_and_the_others_have_none
         assert KEY not in text
         assert [path.name for path in kept.parent.iterdir()] == [kept.name]
         assert kept.parent.stat().st_mode & 0o777 == 0o700
-        assert not sttd.leftovers()
+        eventually(lambda: not sttd.leftovers(), "the spool is empty")
 
 
 def test_the_sdks_log_survives_the_worker_that_was_killed(

@@ -89,6 +89,6 @@ def test_a_transcript_published_just_before_the_end_is_not_made_again(tmp_path: 
         assert rebuild(sttd).returncode == 0
         sttd.start()
         eventually((sttd.state / "done" / "talk.wav").exists)
-        assert sttd.leftovers() == []
+        eventually(lambda: sttd.leftovers() == [])
         assert sttd.status()["queue"]["succeeded"] == 1
         assert sttd.events("job.started") == []

@@ -135,7 +135,7 @@ def _check_each_once(sttd: Daemon, files: int) -> None:
     assert Counter(map(str, originals)) == Counter(wanted)
     started = Counter(event["job"] for event in sttd.events("job.started"))
     assert set(started.values()) == {1}
-    assert sttd.leftovers() == []
+    eventually(lambda: sttd.leftovers() == [])
 
 
 def _between(sttd: Daemon, first: str, then: str) -> float:
