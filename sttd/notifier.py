@@ -74,6 +74,7 @@ class Notifier:
         self._unfinished = 0
         self._ending = False
         self._groups: set[int] = set()
+        self._starting = threading.RLock()  # held while a command is started and noted
         self._threads = [threading.Thread(target=self._work) for _ in range(order.concurrency)]
 
     def run(self, lines: BinaryIO) -> None:
@@ -93,7 +94,8 @@ class Notifier:
         self.abandon()
 
     def abandon(self) -> None:
-        """Kill every command that runs, and leave."""
+        """Kill every command that runs, and leave; none is started meanwhile."""
+        self._starting.acquire()  # never released: this process ends
         for group in list(self._groups):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
@@ -181,21 +183,22 @@ class Notifier:
         try:
             os.write(stdin, event)
             os.lseek(stdin, 0, os.SEEK_SET)
-            process = subprocess.Popen(
-                command,
-                stdin=stdin,
-                stdout=writing,
-                stderr=writing,
-                env=environment,
-                start_new_session=True,
-            )
+            with self._starting:
+                process = subprocess.Popen(
+                    command,
+                    stdin=stdin,
+                    stdout=writing,
+                    stderr=writing,
+                    env=environment,
+                    start_new_session=True,
+                )
+                self._groups.add(process.pid)
         except OSError:
             os.close(reading)
             raise
         finally:
             os.close(stdin)
             os.close(writing)
-        self._groups.add(process.pid)
         try:
             tail = _watch(process, reading, self._order.timeout)
             late = process.poll() is None

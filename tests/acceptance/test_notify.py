@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.support.children import is_dead
 from tests.support.daemon import daemon
 from tests.support.waiting import eventually
 from tests.support.wav import tone
@@ -185,11 +186,3 @@ def test_a_killed_daemon_leaves_neither_notifier_nor_command(wav: Path, tmp_path
         sttd.kill()
         for pid in left:
             eventually(partial(is_dead, pid), f"{pid} is gone")
-
-
-def is_dead(pid: int) -> bool:
-    """Whether it is gone; that nobody has reaped it yet is not our business."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True

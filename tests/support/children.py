@@ -15,6 +15,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import psutil
+
 DEADLINE_S = 60.0
 
 
@@ -121,3 +123,11 @@ def rss_bytes() -> int:
     """This process's resident memory now."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def is_dead(pid: int) -> bool:
+    """Whether it is gone; that nobody has reaped it yet is not our business."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
