@@ -31,7 +31,7 @@ _NOTES_WAIT_S: Final = 1.0  # the longest that a note stays unwritten
 
 
 class _Signal(enum.Enum):
-    NOTES = enum.auto()  # there is something in the buffer again
+    NOTES = enum.auto()  # what is in the buffer has waited long enough
     STOP = enum.auto()
 
 
@@ -46,6 +46,7 @@ class LedgerThread:
         self._thread: threading.Thread | None = None
         self._closed: asyncio.Future[None] | None = None
         self._chores: deque[tuple[Operation, Iterator[None]]] = deque()
+        self._alarm: asyncio.TimerHandle | None = None  # until the thread is told of notes
         self._notes_due: float | None = None  # time.monotonic()
         self._stopping = False
         self.broken: LedgerError | None = None
@@ -68,7 +69,15 @@ class LedgerThread:
         self._queue.put(operation)
 
     def nudge(self) -> None:
-        """The buffer has something again."""
+        """The buffer has something again: it goes with the next commit, or in a while alone.
+
+        Waking the thread for each note would cost more than writing them.
+        """
+        if self._alarm is None:
+            self._alarm = self._loop.call_later(_NOTES_WAIT_S, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
         self._queue.put(_Signal.NOTES)
 
     async def close(self) -> None:
@@ -81,6 +90,8 @@ class LedgerThread:
             self._shut()
             return
         if self._closed is None:
+            if self._alarm is not None:
+                self._alarm.cancel()
             self._closed = self._loop.create_future()
             self._queue.put(_Signal.STOP)
         try:
@@ -119,7 +130,7 @@ class LedgerThread:
             elif item is _Signal.STOP:
                 self._stopping = True
             elif self._notes_due is None:
-                self._notes_due = time.monotonic() + _NOTES_WAIT_S
+                self._notes_due = time.monotonic()
             if len(batch) >= _BATCH or self._queue.empty():
                 return batch
             item = self._queue.get()  # does not wait: nobody else takes
