@@ -1,17 +1,18 @@
 """Work that is cheaper done together: what is asked while a batch is under way makes the next.
 
-A quiet daemon waits for nobody; a busy one begins a batch every `APART_S` at most, so that fsyncs,
-commits and hand-overs between threads are shared. Knows nothing of the work.
+A quiet daemon waits for nobody; while more is coming a batch begins every `APART_S` at most, so
+that fsyncs, commits and hand-overs between threads are shared. Knows nothing of the work.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-APART_S = 0.025  # from one batch's beginning to the next one's: what a busy daemon's job waits
+APART_S = 0.1  # from one batch's beginning to the next one's: what a busy daemon's job waits
 MOST = 64  # in one batch
 
 A = TypeVar("A")
@@ -19,10 +20,19 @@ B = TypeVar("B")
 
 
 class Batching(Generic[A, B]):
-    """`do(items)` answers each item in order, by a value or by an error of its own."""
+    """`do(items)` answers each item in order, by a value or by an error of its own.
 
-    def __init__(self, do: Callable[[Sequence[A]], Awaitable[Sequence[B | Exception]]]) -> None:
+    `more_coming()` is asked with each item: where it says no, nothing is waited for.
+    """
+
+    def __init__(
+        self,
+        do: Callable[[Sequence[A]], Awaitable[Sequence[B | Exception]]],
+        more_coming: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._do = do
+        self._more_coming = more_coming
+        self._hurry = asyncio.Event()
         self._waiting: deque[tuple[A, asyncio.Future[B]]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._next = 0.0  # loop time
@@ -31,6 +41,8 @@ class Batching(Generic[A, B]):
         """Its answer; raises its error, or what stopped the whole batch."""
         future: asyncio.Future[B] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
+        if not self._more_coming():
+            self._hurry.set()
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         return await future
@@ -40,7 +52,9 @@ class Batching(Generic[A, B]):
         try:
             while self._waiting:
                 if (wait := self._next - now()) > 0:
-                    await asyncio.sleep(wait)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._hurry.wait(), wait)
+                self._hurry.clear()
                 self._next = now() + APART_S
                 batch = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
                 await self._serve(batch)

@@ -71,6 +71,7 @@ class Loop:
         self._chatter = Chatter(log)
         self._ledger = ledger
         self._spool = spool
+        settling.more_coming = lambda: self.core.staff.busy() > 0
         self._deeds = Deeds(ledger, settling, log, self.feed, self._wake_in)
         self._on_fatal = on_fatal
         self._now = asyncio.get_running_loop().time

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -35,8 +35,10 @@ class Settling:
         self._ledger = ledger
         self._outbox = outbox
         self._spool = spool
-        self._publications = Batching(self._publish_all)
-        self._originals = Batching(self._dispose_successes)
+        self._publications = Batching(self._publish_all, self._more_coming)
+        self._originals = Batching(self._dispose_successes, self._more_coming)
+        # whether other jobs may be about to come to rest: whoever gives them out knows
+        self.more_coming: Callable[[], bool] = lambda: True
 
     async def publish(self, job: Job, done: Done) -> list[str] | None:
         """Make the outputs visible; None when the attempt holds the job no more.
@@ -135,6 +137,9 @@ class Settling:
     ) -> list[str | Exception | None]:
         keep = self.settings.outbox.originals == "keep"
         return await asyncio.to_thread(self._outbox.dispose_successes, jobs, keep=keep)
+
+    def _more_coming(self) -> bool:
+        return self.more_coming()
 
     def _set_aside(self, row: JobRow, attempts: list[Attempt]) -> str | None:
         report = error_json(row, attempts, self.evidence(row.id))

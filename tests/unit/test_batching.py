@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from sttd.supervisor import batching
 from sttd.supervisor.batching import MOST, Batching
 
 
@@ -95,5 +96,23 @@ def test_who_no_longer_waits_holds_up_nobody() -> None:
         assert await stays == 4
         with pytest.raises(asyncio.CancelledError):
             await gone
+
+    asyncio.run(story())
+
+
+def test_where_no_more_is_coming_nothing_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "APART_S", 3600.0)
+
+    async def story() -> None:
+        doubling = Doubling()
+        more = True
+        doubled = Batching(doubling, lambda: more)
+        assert await doubled.ask(1) == 2
+        early = asyncio.create_task(doubled.ask(2))  # waits for company
+        await asyncio.sleep(0)
+        more = False
+        assert await doubled.ask(3) == 6
+        assert await early == 4
+        assert doubling.batches == [[1], [2, 3]]
 
     asyncio.run(story())
