@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import signal
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -48,8 +47,7 @@ def not_dumpable() -> None:
 
 def set_name(name: str) -> None:
     """The name in ps and top; the kernel keeps 15 bytes."""
-    buffer = ctypes.create_string_buffer(name.encode()[:15])
-    _prctl(PR_SET_NAME, ctypes.addressof(buffer))
+    _libc.prctl(PR_SET_NAME, ctypes.c_char_p(name.encode()[:15]), 0, 0, 0)
 
 
 def malloc_trim() -> bool:
@@ -98,7 +96,7 @@ def oom_kills() -> int:
     """How often the kernel has killed for lack of memory since the boot, anywhere; proc(5)."""
     try:
         with open("/proc/vmstat", "rb", buffering=0) as file:
-            found = re.search(rb"^oom_kill (\d+)$", file.read(1 << 16), re.MULTILINE)
+            _, _, rest = file.read(1 << 16).partition(b"\noom_kill ")
     except OSError:  # not to be seen from where we are
         return 0
-    return int(found[1]) if found else 0
+    return int(rest.partition(b"\n")[0] or 0)

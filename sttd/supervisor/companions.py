@@ -8,12 +8,14 @@ only.
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 from collections.abc import Callable
 
 from sttd.supervisor.child import Child
 
+END_AFTER_S = 0.01  # what was asked because of its worker's end goes first
 MOST_WORKERS = 20  # that one decoder serves, in case that one does grow
 
 
@@ -38,6 +40,8 @@ class Companions:
     def __init__(self, on_quiet: Callable[[], None]) -> None:
         self.living = 0
         self._spare: Companion | None = None
+        self._ending: dict[Companion, asyncio.TimerHandle] = {}
+        self._closed = False
         self._on_quiet = on_quiet
 
     def take(self) -> tuple[Companion, socket.socket | None]:
@@ -59,14 +63,25 @@ class Companions:
         fit = companion.child is not None and companion.workers < MOST_WORKERS
         if clean and fit and self._spare is None:
             self._spare = companion
-        else:
+        elif self._closed:
             companion.end()
+        else:  # its end takes the processor for a while, and a job waits for a fresh worker
+            timer = asyncio.get_running_loop().call_later(END_AFTER_S, self._end, companion)
+            self._ending[companion] = timer
 
     def close(self) -> None:
         """Nobody comes after the last worker."""
+        self._closed = True
         if self._spare is not None:
             self._spare.end()
             self._spare = None
+        for companion, timer in list(self._ending.items()):
+            timer.cancel()
+            self._end(companion)
+
+    def _end(self, companion: Companion) -> None:
+        del self._ending[companion]
+        companion.end()
 
     def _gone(self, companion: Companion) -> None:
         companion.child = None  # its worker notices by end of file, and leaves

@@ -21,10 +21,11 @@ from sttd.core.recycling import RecyclePolicy
 from sttd.credentials import without_credentials
 from sttd.supervisor.cgroups import Cgroups
 from sttd.supervisor.child import Child, Strays
-from sttd.supervisor.companions import Companion, Companions
+from sttd.supervisor.companions import Companions
 from sttd.supervisor.examine import Thread, stacks, threads
 from sttd.supervisor.link import Link
 from sttd.supervisor.templates import Output, Template
+from sttd.supervisor.worker import Worker
 from sttd.wire.messages import (
     Done,
     Failed,
@@ -69,25 +70,6 @@ class PoolListener(Protocol):
 
     def output(self, line: str, worker: str | None = None) -> None:
         """A worker printed a line, or (None) a template or a decoder did."""
-
-
-class Worker:
-    """A worker's processes and its link, from the request to fork until it is reaped."""
-
-    def __init__(
-        self, name: str, generation: int, template: Template, companion: Companion
-    ) -> None:
-        self.name = name
-        self.generation = generation
-        self.template = template
-        self.link: Link | None = None
-        self.child: Child | None = None
-        self.companion = companion  # its decoder
-        self.busy = False
-        self.printed: Output | None = None
-        self.failure = ""
-        self.oom_kills = linux.oom_kills()  # anywhere, until now
-        self.stacks = os.memfd_create(f"stacks of {name}", os.MFD_CLOEXEC)
 
 
 class Pool:
@@ -178,8 +160,7 @@ class Pool:
         if self._engine is None or self._decoders is None:
             self._listener.worker_exited(name, None, None, "the template is not ready")
             return
-        companion, decoder = self._companions.take()
-        worker = Worker(name, generation, self._engine, companion)
+        worker = Worker(name, generation, self._engine, *self._companions.take())
         self._workers[name] = worker
         ours, control = socket.socketpair()
         reading, writing = os.pipe()
@@ -191,17 +172,26 @@ class Pool:
             lambda why: self._ended(worker, why),
         )
         try:
-            fds = [control.fileno(), companion.pcm.fileno(), worker.stacks, writing]
+            fds = [control.fileno(), worker.companion.pcm.fileno(), worker.stacks, writing]
             self._engine.fork(name, generation, fds)
-            if decoder is not None:
-                self._decoders.fork(name, generation, [decoder.fileno()])
         except OSError as error:
             worker.failure = f"the template does not listen: {error}"
         if self._engine.ready and self._engine.ready.start == "spawn":
             worker.link.send(self._engine.order)
-        for sock in filter(None, (control, decoder)):
-            sock.close()
+        control.close()
         os.close(writing)
+
+    def _fork_decoder(self, worker: Worker) -> None:
+        """Now that the worker exists: beside it, both would only come later.
+
+        Where that fails its socket is closed, the worker sees it and leaves.
+        """
+        decoder, worker.decoder = worker.decoder, None
+        if decoder is None:
+            return
+        with decoder, contextlib.suppress(OSError):
+            if self._decoders is not None:
+                self._decoders.fork(worker.name, worker.generation, [decoder.fileno()])
 
     def forked(self, template: Template, news: Forked) -> None:
         """A child exists: hold it."""
@@ -306,6 +296,7 @@ class Pool:
         except ProcessLookupError:  # it lived for less than a sweep of the strays
             self._forget(worker, None, None, "it was gone before it was known")
             return
+        self._fork_decoder(worker)
         self._cgroups.enter(worker.name, pid)
         self._listener.worker_forked(worker.name, pid)
 
@@ -341,6 +332,8 @@ class Pool:
         # clean, and not in a group of its worker's, which it must not outlive
         clean = code == 0 and not (worker.busy or self._closing or self._cgroups.folder)
         self._companions.leave(worker.companion, clean=clean)
+        if worker.decoder is not None:
+            worker.decoder.close()
         self._cgroups.leave(worker.name)
         os.close(worker.stacks)
         self._listener.worker_exited(worker.name, code, number, message)

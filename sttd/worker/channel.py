@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import functools
 import os
 import socket
 import threading
@@ -25,6 +26,12 @@ _INT = array.array("i").itemsize
 _ANCILLARY = socket.CMSG_SPACE(MAX_FDS * _INT)
 
 
+@functools.cache
+def decoder_of(decoder_type: Any) -> msgspec.msgpack.Decoder[Any]:
+    """One for all channels: made in the template, it costs its children nothing."""
+    return msgspec.msgpack.Decoder(decoder_type)
+
+
 class Channel(Generic[T]):
     """Sends any msgspec struct; receives messages of `decoder_type` (a struct or a union of them).
 
@@ -35,7 +42,7 @@ class Channel(Generic[T]):
 
     def __init__(self, sock: socket.socket, decoder_type: Any) -> None:
         self.sock = sock
-        self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(decoder_type)
+        self._decoder: msgspec.msgpack.Decoder[T] = decoder_of(decoder_type)
         self._encoder = msgspec.msgpack.Encoder()
         self._sending = threading.Lock()
         self._data = bytearray()

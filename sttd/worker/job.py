@@ -35,6 +35,7 @@ from sttd.worker.outputs import write_outputs
 from sttd.worker.tidy import Tidier
 
 LONG_S = 60.0  # from this length on the duration is told at once, not with the first progress
+WISHES = msgspec.json.Decoder(JobOptions)
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 KINDS: list[tuple[type[EngineError], str, str]] = [
@@ -117,7 +118,7 @@ class JobRunner:
         return not (isinstance(report, Failed) and report.leaving)
 
     def _transcribe(self, run: Run, attempt: Attempt) -> Done:
-        wishes = msgspec.json.decode(run.options, type=JobOptions)
+        wishes = WISHES.decode(run.options)
         options = TranscribeOptions(
             languages=wishes.languages,
             diarization=wishes.diarization,

@@ -15,6 +15,8 @@ import msgspec
 from sttd.transcripts import Segment
 from sttd.wire.journal import NAME, Began, Line, Said
 
+DECODER: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
+
 
 class Journal:
     """Open for one attempt. `sessions` holds the earlier attempts that committed something."""
@@ -33,13 +35,12 @@ class Journal:
         self._write(Began(attempt, self.start_s))
 
     def _read(self) -> None:
-        decoder = msgspec.json.Decoder(Line)
         good = 0
         sessions: list[tuple[float, list[Segment]]] = []
         with os.fdopen(os.dup(self._fd), "rb") as file:
             for line in file:
                 try:
-                    value = decoder.decode(line)
+                    value = DECODER.decode(line)
                 except ValueError:  # no JSON, no UTF-8: torn
                     break
                 if not line.endswith(b"\n"):

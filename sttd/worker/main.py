@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 from sttd.engines import Engine
@@ -31,21 +32,26 @@ class Leaving(BaseException):
     """SIGTERM came: unwind, let the engine release everything, end."""
 
 
-def run(engine: Engine, fork: Fork, fds: list[int], *, trim_threshold: int) -> None:
-    """Live a worker's life on its descriptors. Returns when it is time to exit with 0."""
+def run(
+    engine: Engine, fork: Fork, fds: list[int], adopt: Callable[[], None], *, trim_threshold: int
+) -> None:
+    """Live a worker's life on its descriptors. Returns when it is time to exit with 0.
+
+    `adopt` returns when this process will end with the supervisor (see `template.Product`).
+    """
     control = Channel[ToWorker](socket.socket(fileno=fds[0]), ToWorker)
     decoder = socket.socket(fileno=fds[1])
     faulthandler.register(signal.SIGUSR1, file=fds[2], all_threads=True)
     _print_to(fds[3])
     failures = _watch_callbacks()
+    gossip = Gossip(control, fork.generation)
+    adopt()
     signal.signal(signal.SIGTERM, _leave)
     try:
         begin = getattr(engine, "begin_worker", None)
         if begin is not None:
             begin()
-        runner = JobRunner(
-            engine, Gossip(control, fork.generation), decoder, Tidier(trim_threshold), failures
-        )
+        runner = JobRunner(engine, gossip, decoder, Tidier(trim_threshold), failures)
         control.send(Ready(fork.worker, fork.generation, os.getpid(), rss_bytes()))
         _serve(control, decoder, runner, Inspector(engine))
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -124,8 +130,9 @@ def _watch_callbacks() -> list[str]:
 
 
 # -- engines that cannot be forked -------------------------------------------------------------
-def respawn(fork: Fork, fds: list[int]) -> None:
+def respawn(fork: Fork, fds: list[int], adopt: Callable[[], None]) -> None:
     """In a fresh child of the template: become a new interpreter with the same descriptors."""
+    adopt()
     for fd in fds:
         os.set_inheritable(fd, True)
     argv = [sys.executable, "-m", "sttd.worker.main", fork.worker, str(fork.generation)]
@@ -148,7 +155,7 @@ def main() -> None:
         os._exit(0)
     linux.set_name(f"sttd-{fork.worker}")
     engine = load(order.engine)(order.options)
-    run(engine, fork, fds, trim_threshold=order.trim_threshold)
+    run(engine, fork, fds, lambda: None, trim_threshold=order.trim_threshold)
     os._exit(0)
 
 

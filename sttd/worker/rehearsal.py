@@ -11,15 +11,11 @@ import os
 import resource
 import socket
 
-import msgspec
-
 from sttd import layouts
 from sttd.engines import SAMPLE_RATE, Segment, Word
 from sttd.transcripts import EngineInfo, Source, Transcript
-from sttd.wire.journal import Line
 from sttd.wire.messages import Decode, DecodeLimits, FromDecoder, ToWorker
-from sttd.wire.options import JobOptions
-from sttd.worker.channel import Channel
+from sttd.worker.channel import Channel, decoder_of
 
 __all__ = ["rehearse_decoding", "rehearse_job"]
 
@@ -32,10 +28,8 @@ HEADER = (
 
 def rehearse_job() -> None:
     """What a worker makes use of before, around and after its engine."""
-    msgspec.msgpack.Decoder(ToWorker)
-    msgspec.msgpack.Decoder(FromDecoder)
-    msgspec.json.Decoder(JobOptions)
-    msgspec.json.Decoder(Line)
+    for one in (ToWorker, FromDecoder):
+        decoder_of(one)
     word = Word(start_s=0.0, end_s=0.1, text="rehearsal")
     segment = Segment(start_s=0.0, end_s=0.1, text=word.text, words=(word,))
     transcript = Transcript(

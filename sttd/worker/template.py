@@ -39,12 +39,21 @@ PID = struct.Struct("=i")
 ADOPTED_WITHIN_S = 5.0  # the intermediate exits at once; this only bounds a bug
 
 
+Adopt = Callable[[], None]
+
+
 class Product:
-    """What a template makes children of: ready to be forked, told by `load`."""
+    """What a template makes children of: ready to be forked, told by `load`.
+
+    `run(fork, descriptors, adopt)` is the child's life. It calls `adopt` once, before anything
+    that must not outlive the supervisor: it returns when the child is the supervisor's own, which
+    takes as long as the end of the process between them, so that what is only setting up goes
+    before it.
+    """
 
     def __init__(
         self,
-        run: Callable[[Fork, list[int]], None],
+        run: Callable[[Fork, list[int], Adopt], None],
         *,
         name: str,
         version: str,
@@ -79,8 +88,8 @@ def load(order: Load) -> Product:
     engine = engine_class(order.options)
     rehearse_job()
 
-    def run(fork: Fork, fds: list[int]) -> None:
-        main.run(engine, fork, fds, trim_threshold=order.trim_threshold)
+    def run(fork: Fork, fds: list[int], adopt: Adopt) -> None:
+        main.run(engine, fork, fds, adopt, trim_threshold=order.trim_threshold)
 
     return Product(run, name=engine.name, version=str(engine.version), start=start)
 
@@ -165,23 +174,27 @@ def _become(
     request: Fork,
     fds: list[int],
 ) -> None:
-    """In the child: wait to be adopted, then live as what the template makes. Never returns."""
+    """In the child: live as what the template makes. Never returns."""
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        deadline = time.monotonic() + ADOPTED_WITHIN_S
-        while os.getppid() != order.supervisor and time.monotonic() < deadline:
-            os.sched_yield()
-        linux.die_with_parent()
-        if os.getppid() != order.supervisor:  # it died before us
-            os._exit(0)
         channel.sock.close()
         linux.set_name(f"sttd-{request.worker}" if order.role == "engine" else "sttd-decoder")
-        product.run(request, fds)
+        product.run(request, fds, lambda: _be_adopted(order.supervisor))
     except BaseException as error:  # noqa: BLE001 (nothing may unwind into the template's loop)
         sys.stderr.write(f"{request.worker}: {_one_line(error)}\n")
         sys.stderr.flush()
         os._exit(70)  # EX_SOFTWARE
     os._exit(0)
+
+
+def _be_adopted(supervisor: int) -> None:
+    """Wait until the process between us and the template has ended; die with the supervisor."""
+    deadline = time.monotonic() + ADOPTED_WITHIN_S
+    while os.getppid() != supervisor and time.monotonic() < deadline:
+        os.sched_yield()
+    linux.die_with_parent()
+    if os.getppid() != supervisor:  # it died before us
+        os._exit(0)
 
 
 def _one_line(error: BaseException) -> str:

@@ -42,6 +42,7 @@ def first_use():
     return read
 
 if sys.argv[1] == "rehearsed":
+    from sttd.worker import main  # what a template imports makes the rest
     rehearsal.rehearse_job()
 print(json.dumps(first_use()))
 """
