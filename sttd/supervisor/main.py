@@ -35,7 +35,7 @@ from sttd.supervisor.notify import Notify
 from sttd.supervisor.outbox import Outbox
 from sttd.supervisor.outlets import MissingPackageError, Outlets
 from sttd.supervisor.portions import arrival_settings, inbox_settings, policies
-from sttd.supervisor.process import boot_id, make_folders, prepare_process
+from sttd.supervisor.process import boot_id, make_folders, prepare_process, settle_memory
 from sttd.supervisor.recovery import Recovered, recover
 from sttd.supervisor.settling import Settling
 from sttd.supervisor.spool import Spool
@@ -108,6 +108,7 @@ class Daemon:
             raise StartError(str(error), EX_CONFIG) from error
         except (LedgerError, ControlError, StorageBroken, OSError) as error:
             raise StartError(str(error)) from error
+        settle_memory()
 
     async def _compose(self, settings: Settings) -> None:
         self._syncer = Syncer()

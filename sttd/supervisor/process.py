@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 from contextlib import suppress
@@ -18,14 +19,21 @@ def boot_id() -> str:
 
 
 def prepare_process() -> None:
-    """What the whole process needs: orphans become ours, many descriptors, no lease signals."""
+    """What the whole process needs: orphans, descriptors, no lease signals, one heap."""
     linux.become_subreaper()
     linux.set_name("sttd")
+    linux.one_arena()
     ignore_sigio()
     os.umask(0o027)
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def settle_memory() -> None:
+    """What is there now stays: collections look at the rest alone, and so come in time."""
+    gc.collect()
+    gc.freeze()
 
 
 def make_folders(settings: Settings) -> None:

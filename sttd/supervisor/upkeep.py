@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from sttd import linux
 from sttd.config import Settings
 from sttd.log import Log
 from sttd.supervisor import retention
@@ -83,6 +84,7 @@ class Upkeep:
             self._log.event("upkeep.pruned", rows=rows, files=files)
         with self._telling("backup"):
             await self._back_up(wall)
+        linux.malloc_trim()  # a copy of the ledger takes a mebibyte or two for a while
 
     # -- rows and files ------------------------------------------------------------------------
     async def _prune_rows(self, now_ns: int) -> int:
