@@ -8,9 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import shutil
 import signal
-import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -79,28 +77,6 @@ def test_a_kill_before_every_operation_until_it_survives() -> None:
 def test_the_checks_turn_red_when_the_recording_is_moved_before_its_row_is_committed() -> None:
     with machine() as m, pytest.raises(ViolationError):
         kill_and_recover(m, mutant=("rename_first",), label=r"^commit ledger .*insert_job", nth=1)
-
-
-@pytest.mark.parametrize("call", ["fdatasync", "renameat2", "pwrite64"])
-def test_a_kill_at_a_system_call_by_strace_loses_nothing(call: str) -> None:
-    """The same from outside, with nothing patched: SIGKILL inside the kernel's call."""
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed (apt: strace)")
-    with machine() as m:
-        m.sttd.start()
-        log = m.sttd.home / "strace"
-        command = ["strace", "-f", "-o", str(log), "-e", f"trace={call}"]
-        command += ["-e", f"inject={call}:signal=SIGKILL:when=3", "-p", str(m.sttd.pid)]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
-            assert tracer.stderr is not None
-            told = tracer.stderr.readline()
-            if "attached" not in told:
-                tracer.kill()
-                pytest.skip(f"strace cannot attach: {told.strip()}")
-            story = faults.tell(m)
-            assert m.sttd.process is not None
-            assert m.sttd.process.wait(30) == -signal.SIGKILL
-        faults.recover(m, story)
 
 
 # -- at random ------------------------------------------------------------------------------------

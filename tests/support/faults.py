@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -251,12 +252,20 @@ def live(m: Machine, story: Story, **plan: Any) -> bool:
         )
 
     eventually(ready, "it is ready or struck")
+    return live_on(m, story)
+
+
+def live_on(m: Machine, story: Story) -> bool:
+    """The rest of a life that is ready, or was struck already."""
+    process = m.sttd.process
+    assert process is not None
     if story.submitted and process.poll() is None:
         submit(m, story)
     eventually(lambda: process.poll() is not None or at_rest(m, story), "struck, or at rest")
     died = process.poll() is not None
     if not died:
-        assert sttd.stop() == 0 or m.struck()
+        assert m.sttd.stop() in (0, -signal.SIGKILL) or m.struck()
+        died = process.returncode != 0
     return died or bool(m.struck())
 
 
