@@ -13,15 +13,29 @@ import shutil
 import struct
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from sttd.client import Client
+from sttd.supervisor.ledger import Ledger
+from sttd.supervisor.records import EventRow
 from tests.support.daemon import Daemon, daemon
-from tests.support.ledger import SECOND, SUCCEED, Clock, job_id, new_job, opened
+from tests.support.ledger import (
+    REQUEUE,
+    SECOND,
+    SUCCEED,
+    WALL,
+    Clock,
+    attempt,
+    job_id,
+    life,
+    new_job,
+    opened,
+)
 from tests.support.tally import sweep
 from tests.support.waiting import eventually
 from tests.support.wav import tone
@@ -91,13 +105,18 @@ def test_the_largest_submission_does_not_make_the_daemon_grow(tmp_path: Path) ->
 def start_with(tmp_path: Path, files: int) -> dict[str, float]:
     """Start upon an inbox with that many files; what was seen, times in seconds, sizes in MiB."""
     source = tone(tmp_path / "talk.wav", 0.05).read_bytes()
-    with daemon(
+    sections: dict[str, dict[str, object]] = {
         **DEAF,
-        pool={"workers": 2},
-        outbox={"formats": ["json"]},
-        recycle={"max_requests": 0},
-        limits={"min_free_disk": 0, "max_queued": 1_000_000},
-    ) as sttd:
+        "pool": {"workers": 2},
+        "outbox": {"formats": ["json"]},
+        "recycle": {"max_requests": 0},
+        "limits": {"min_free_disk": 0, "max_queued": 1_000_000},
+    }
+    with daemon(**sections) as idle:
+        idle.start()
+        rest = memory(idle.pid, "VmRSS")
+        assert idle.stop() == 0
+    with daemon(**sections) as sttd:
         inbox = sttd.state / "inbox"
         inbox.mkdir(parents=True)
         for n in range(files):
@@ -105,25 +124,31 @@ def start_with(tmp_path: Path, files: int) -> dict[str, float]:
             if n < 100:
                 folder.mkdir()
             (folder / f"{n}.wav").write_bytes(source)
+        begun = datetime.now(UTC)
         sttd.start()
-        rest = memory(sttd.pid, "VmRSS")
-        forget_peak(sttd.pid)
-        eventually(lambda: _done(sttd) == files, f"{files} are done", 3000)
+        _wait_for(sttd, files)
         peak = memory(sttd.pid, "VmHWM")
         assert sttd.stop() == 0
         _check_each_once(sttd, files)
+        first, *_, last = sttd.events("job.started", "job.succeeded")
+        assert first["event"] == "job.started"
         return {
-            "first_s": _between(sttd, "daemon.started", "job.started"),
+            "first_s": (datetime.fromisoformat(first["timestamp"]) - begun).total_seconds(),
             "grown_mib": (peak - rest) / MIB,
-            "all_s": _between(sttd, "daemon.started", "daemon.stopped"),
+            "all_s": (datetime.fromisoformat(last["timestamp"]) - begun).total_seconds(),
         }
 
 
-def _done(sttd: Daemon) -> int:
+def _wait_for(sttd: Daemon, files: int) -> None:
+    """Until all are done; asking seldom, so that the daemon has other things to do."""
     with Client(sttd.endpoint, patience_s=20) as client:
-        queue = client.status().queue
-        assert queue.failed == 0
-        return queue.succeeded
+
+        def done() -> bool:
+            queue = client.status().queue
+            assert queue.failed == 0
+            return queue.succeeded == files
+
+        eventually(done, f"{files} are done", 3000, 0.2)
 
 
 def _check_each_once(sttd: Daemon, files: int) -> None:
@@ -136,11 +161,6 @@ def _check_each_once(sttd: Daemon, files: int) -> None:
     started = Counter(event["job"] for event in sttd.events("job.started"))
     assert set(started.values()) == {1}
     eventually(lambda: sttd.leftovers() == [])
-
-
-def _between(sttd: Daemon, first: str, then: str) -> float:
-    one, two = (sttd.events(name)[0]["timestamp"] for name in (first, then))
-    return (datetime.fromisoformat(two) - datetime.fromisoformat(one)).total_seconds()
 
 
 def test_a_full_inbox_at_the_start_is_done_once_without_growing(tmp_path: Path) -> None:
@@ -172,12 +192,9 @@ async def drive(
     clock = Clock()
     async with opened(path, clock) as ledger:
         for start in range(0, jobs, batch):
-            numbers = range(start + 1, start + batch + 1)
-            rows = await ledger.begin([new_job(number) for number in numbers])
-            await ledger.accept([row.id for row in rows])
-            taken = await ledger.claim(batch)
-            await asyncio.gather(*(ledger.succeed(j.id, j.token, **SUCCEED) for j in taken))
-            await asyncio.gather(*(ledger.disposed(j.id, f"done/{j.name}") for j in taken))
+            await _lead(ledger, range(start + 1, start + batch + 1))
+            if kept is not None:
+                await _tell(ledger, range(start + 1, start + batch + 1), clock)
             clock.boottime_ns += batch * SECOND
             clock.wall_ns += batch * SECOND
             if kept is not None:
@@ -185,10 +202,39 @@ async def drive(
                 while await ledger.prune(before, before):
                     pass
             look(sum(p.stat().st_size for p in path.parent.glob(path.name + "*")))
+        assert ledger.dropped_notes == 0
         counts = await ledger.counts()
         assert counts.succeeded >= (jobs if kept is None else kept - batch)
         assert await ledger.job(job_id(jobs)) is not None
         assert await ledger.integrity() == "ok"
+
+
+async def _lead(ledger: Ledger, numbers: range) -> None:
+    """Jobs with all that leaves a row behind: names wished for twice, attempts that failed."""
+    rows = await ledger.begin([new_job(n, stem=f"a/meeting-{n // 2}") for n in numbers])
+    await ledger.accept([row.id for row in rows])
+    taken = await ledger.claim(len(numbers))
+    again = {**REQUEUE, "attempt": attempt(1)}
+    await asyncio.gather(*(ledger.requeue(j.id, j.token, **again) for j in taken[::50]))
+    taken = [job for n, job in enumerate(taken) if n % 50] + await ledger.claim(len(numbers))
+    assert len(taken) == len(numbers)
+    await asyncio.gather(*(ledger.succeed(j.id, j.token, **SUCCEED) for j in taken))
+    await asyncio.gather(*(ledger.disposed(j.id, f"done/{j.name}") for j in taken))
+
+
+async def _tell(ledger: Ledger, numbers: range, clock: Clock) -> None:
+    """What the daemon keeps of them: three events each, and a worker's life for every ten."""
+    fields = json.dumps({"source": "a/meeting.wav", "bytes": 1 << 20, "told": "x" * 100})
+    now = clock.wall()
+    for name in ("job.accepted", "job.started", "job.succeeded"):
+        ledger.note(
+            EventRow(at_ns=now, name=name, job=job_id(n), worker="w-1", fields_json=fields)
+            for n in numbers
+        )
+    for n in numbers[::10]:
+        await ledger.record_life(life(f"w-{n}", (now - WALL) // SECOND))
+    # asked for, they are written: the daemon takes its time, of which there is none between batches
+    assert len(await ledger.timeline(job_id(numbers[-1]))) == 3
 
 
 def bounded(path: Path, jobs: int, kept: int, batch: int) -> int:
@@ -197,6 +243,11 @@ def bounded(path: Path, jobs: int, kept: int, batch: int) -> int:
     asyncio.run(drive(path, jobs, kept=kept, batch=batch, look=sizes.append))
     early = max(sizes[: max(3, 3 * kept // batch)])
     assert max(sizes) <= early * 1.25 + 4 * MIB, (early, max(sizes))
+    connection = apsw.Connection(str(path))
+    for table in ("job", "stem", "attempt", "event", "worker_life"):
+        ((rows,),) = connection.execute(f"SELECT count(*) FROM {table}")
+        assert 0 < rows <= 4 * kept, (table, rows)  # three events a job
+    connection.close()
     return max(sizes)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from sttd.core.jobs import JobState
 from sttd.supervisor.ledger import LedgerError
-from sttd.supervisor.records import EventRow, WorkerLife
+from sttd.supervisor.records import EventRow
 from tests.support.ledger import (
     REQUEUE,
     SECOND,
@@ -22,6 +22,7 @@ from tests.support.ledger import (
     claim_one,
     job_id,
     job_in,
+    life,
     new_job,
     opened,
 )
@@ -34,25 +35,6 @@ def event(number: int, name: str, job: str | None = None, worker: str | None = N
         job=job,
         worker=worker,
         fields_json=f'{{"number":{number}}}',
-    )
-
-
-def life(worker: str, ended: int) -> WorkerLife:
-    return WorkerLife(
-        worker=worker,
-        pid=4711,
-        cause="rss_ceiling",
-        decider="policy",
-        rss_bytes=400 << 20,
-        peak_rss_bytes=None,
-        jobs=17,
-        leak_per_job=1024.5,
-        age_s=3.25,
-        kill_latency_s=0.01,
-        replacement_latency_s=None,
-        started_ns=WALL,
-        ended_ns=WALL + ended * SECOND,
-        detail='{"why":"it leaked"}',
     )
 
 

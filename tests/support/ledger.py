@@ -16,7 +16,7 @@ import apsw
 from sttd.core.jobs import Job, JobState
 from sttd.supervisor.ledger import Ledger, LedgerError
 from sttd.supervisor.ledger.group import READ
-from sttd.supervisor.records import Attempt, NewJob, Signature
+from sttd.supervisor.records import Attempt, NewJob, Signature, WorkerLife
 
 P = ParamSpec("P")
 SECOND = 1_000_000_000
@@ -91,6 +91,26 @@ def new_job(number: int, **changes: Any) -> NewJob:
 
 def attempt(number: int, code: str = "failed") -> Attempt:
     return Attempt(attempt=number, worker="w-1", code=code, message="it failed", at_ns=WALL)
+
+
+def life(worker: str, ended: int) -> WorkerLife:
+    """How a worker ended, so many seconds after WALL."""
+    return WorkerLife(
+        worker=worker,
+        pid=4711,
+        cause="rss_ceiling",
+        decider="policy",
+        rss_bytes=400 << 20,
+        peak_rss_bytes=None,
+        jobs=17,
+        leak_per_job=1024.5,
+        age_s=3.25,
+        kill_latency_s=0.01,
+        replacement_latency_s=None,
+        started_ns=WALL,
+        ended_ns=WALL + ended * SECOND,
+        detail='{"why":"it leaked"}',
+    )
 
 
 REQUEUE: dict[str, Any] = {

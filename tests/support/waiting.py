@@ -12,12 +12,17 @@ DEADLINE_S = 30.0
 STEP_S = 0.01
 
 
-def eventually(look: Callable[[], T], what: str = "", deadline_s: float = DEADLINE_S) -> T:
+def eventually(
+    look: Callable[[], T],
+    what: str = "",
+    deadline_s: float = DEADLINE_S,
+    step_s: float = STEP_S,
+) -> T:
     """The first true value of `look()`; fails after the deadline."""
     end = time.monotonic() + deadline_s
     while not (found := look()):
         assert time.monotonic() < end, f"never came true: {what or look}"
-        time.sleep(STEP_S)
+        time.sleep(step_s)
     return found
 
 
