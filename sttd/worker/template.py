@@ -98,6 +98,8 @@ def serve(channel: Channel[ToTemplate]) -> None:
     """Load, then fork on request until the supervisor is gone."""
     order, _ = channel.recv()
     assert isinstance(order, Load)
+    if os.getppid() != order.supervisor:  # it died before `die_with_parent`: load no model
+        return
     linux.set_name(f"sttd-{order.role[:6]}-t")
     try:
         product = load(order)
@@ -151,13 +153,14 @@ def _fork_twice(
     reading, writing = os.pipe()
     middle = os.fork()
     if middle == 0:
+        middle = os.getpid()
         child = os.fork()
         if child:
             os.write(writing, PID.pack(child))
             os._exit(0)
         os.close(reading)
         os.close(writing)
-        _become(channel, product, order, request, fds)
+        _become(channel, product, order, request, fds, middle)
     os.close(writing)
     os.waitpid(middle, 0)
     answer = os.read(reading, PID.size)
@@ -173,13 +176,14 @@ def _become(
     order: Load,
     request: Fork,
     fds: list[int],
+    middle: int,
 ) -> None:
     """In the child: live as what the template makes. Never returns."""
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         channel.sock.close()
         linux.set_name(f"sttd-{request.worker}" if order.role == "engine" else "sttd-decoder")
-        product.run(request, fds, lambda: _be_adopted(order.supervisor))
+        product.run(request, fds, lambda: _be_adopted(middle, order.supervisor))
     except BaseException as error:  # noqa: BLE001 (nothing may unwind into the template's loop)
         sys.stderr.write(f"{request.worker}: {_one_line(error)}\n")
         sys.stderr.flush()
@@ -187,13 +191,13 @@ def _become(
     os._exit(0)
 
 
-def _be_adopted(supervisor: int) -> None:
+def _be_adopted(parent: int, supervisor: int) -> None:
     """Wait until the process between us and the template has ended; die with the supervisor."""
     deadline = time.monotonic() + ADOPTED_WITHIN_S
-    while os.getppid() != supervisor and time.monotonic() < deadline:
+    while os.getppid() == parent and time.monotonic() < deadline:
         os.sched_yield()
     linux.die_with_parent()
-    if os.getppid() != supervisor:  # it died before us
+    if os.getppid() != supervisor:  # it has died, so that somebody else adopted us
         os._exit(0)
 
 
