@@ -456,12 +456,17 @@ def no_orphans(m: Machine) -> None:
     """Nobody of an earlier life of this daemon runs any more: their environment names its state."""
     needle = str(m.sttd.state)
 
-    def ours() -> list[int]:
-        found = []
-        for process in psutil.process_iter(["pid", "environ"]):
-            environ = process.info["environ"] or {}
-            if any(needle in value for value in environ.values()):
-                found.append(process.pid)
-        return found
+    left: list[str] = []
 
-    eventually(lambda: ours() == [], f"no orphan of {needle}", 10)
+    def gone() -> bool:
+        left.clear()
+        for process in psutil.process_iter(["pid", "name", "status", "ppid", "environ"]):
+            about = process.info
+            if any(needle in value for value in (about.pop("environ") or {}).values()):
+                left.append(str(about))
+        return not left
+
+    try:
+        eventually(gone, "", 10)
+    except AssertionError:
+        raise ViolationError(f"orphans of {needle}: {', '.join(left)}") from None
