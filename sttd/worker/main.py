@@ -117,7 +117,8 @@ def _watch_callbacks() -> list[str]:
     failures: list[str] = []
 
     def unraisable(args: sys.UnraisableHookArgs) -> None:
-        name = getattr(args.object, "__qualname__", repr(args.object))
+        # Python 3.13 names a ctypes callback in the message alone
+        name = getattr(args.object, "__qualname__", None) or args.err_msg or repr(args.object)
         failures.append(f"{type(args.exc_value).__name__} in {name}: {args.exc_value}"[:500])
 
     def in_thread(args: threading.ExceptHookArgs) -> None:

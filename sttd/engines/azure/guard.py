@@ -37,10 +37,25 @@ def callbacks_guarded(tell: Callable[[str], None]) -> Iterator[None]:
 
 
 def _hook(unraisable: Any) -> None:
-    if not str(getattr(unraisable.object, "__module__", "")).startswith(_MODULES):
+    module, name = _origin(unraisable)
+    if not module.startswith(_MODULES):
         _before(unraisable)
         return
-    name = getattr(unraisable.object, "__name__", "callback")
     line = f"{unraisable.exc_type.__name__} in {name}: {unraisable.exc_value}"
     for tell in _told.copy():
         tell(line)
+
+
+def _origin(unraisable: Any) -> tuple[str, str]:
+    """Module and name of the function that raised: the callback, as C called it.
+
+    Python 3.13 names a ctypes callback in the message alone and gives no object; the traceback
+    begins in it everywhere.
+    """
+    module = getattr(unraisable.object, "__module__", None)
+    if module is not None:
+        return str(module), str(getattr(unraisable.object, "__name__", "callback"))
+    if unraisable.exc_traceback is None:
+        return "", ""
+    frame = unraisable.exc_traceback.tb_frame
+    return str(frame.f_globals.get("__name__", "")), frame.f_code.co_name
