@@ -33,7 +33,10 @@ RAISE_EVERY_S = 30.0  # a lowered session limit grows by one this often
 
 @dataclass(slots=True)
 class EngineHealth:
-    """The breaker. While `state` is not ok, at most one job (the probe) may run anew."""
+    """The breaker. While `state` is not ok, at most one job (the probe) may run anew.
+
+    Jobs that ran before go on beside it: they may take hours, and tell nothing of the door.
+    """
 
     most: int  # the configured limit of sessions at once
     backoff_max: float
@@ -43,6 +46,7 @@ class EngineHealth:
     failures: int = 0  # reports since the last success
     probe_at: float = 0.0
     raised: float = 0.0
+    outages: int = 0  # times it ceased to be ok; the present one's number while it is not
 
     def report(
         self, kind: FailureKind, message: str, running: int, now: float, after: float | None = None
@@ -50,6 +54,7 @@ class EngineHealth:
         """Take a report of trouble; True when the state changed. `after`: the service's wish."""
         state = STATE_OF[kind]
         changed = state is not self.state
+        self.outages += self.state is EngineState.OK
         if state is EngineState.THROTTLED and changed:
             self.limit = max(1, min(running, self.most) // 2)
             self.raised = now
@@ -76,10 +81,16 @@ class EngineHealth:
         self.probe_at = now
         self.failures = 0
 
-    def allowed(self, running: int, now: float) -> int:
-        """How many more jobs may start now, given how many run."""
+    @property
+    def outage(self) -> int:
+        """The number of the present one; 0 while all is well."""
+        return 0 if self.state is EngineState.OK else self.outages
+
+    def allowed(self, running: int, now: float, *, probing: int = 0) -> int:
+        """How many more jobs may start now, given how many run; `probing` since it is not ok."""
         if self.state is not EngineState.OK:
-            return int(running == 0 and now >= self.probe_at)
+            free = running < (self.limit or self.most)
+            return int(free and probing == 0 and now >= self.probe_at)
         if self.limit and now - self.raised >= RAISE_EVERY_S:
             self.limit, self.raised = self.limit + 1, now
         if self.limit >= self.most:

@@ -29,6 +29,19 @@ class FailureKind(enum.StrEnum):
     SHUTDOWN = "shutdown"
 
 
+# what it counts for when a worker was told to leave, or killed, while it held a job
+KIND_OF = {
+    "rss_ceiling": FailureKind.RSS_CEILING,
+    "stalled": FailureKind.STALLED,
+    "job_timeout": FailureKind.JOB_TIMEOUT,
+    "shutdown": FailureKind.SHUTDOWN,
+    # asked to leave while it held a job (it was due): nobody's fault
+    "requested": FailureKind.SHUTDOWN,
+    "reloaded": FailureKind.SHUTDOWN,
+    "scaled": FailureKind.SHUTDOWN,
+}
+
+
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The `[retry]` section."""
 

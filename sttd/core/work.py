@@ -12,23 +12,21 @@ from sttd.core.fitting import TOO_LARGE, too_large
 from sttd.core.growth import Growth
 from sttd.core.health import STATE_OF, EngineHealth
 from sttd.core.jobs import Job
-from sttd.core.retry import Again, Counters, Ended, FailureKind, Never, RetryPolicy, decide
+from sttd.core.retry import (
+    KIND_OF,
+    Again,
+    Counters,
+    Ended,
+    FailureKind,
+    Never,
+    RetryPolicy,
+    decide,
+)
 from sttd.core.staff import Staff
 from sttd.core.workers import Run, Worker, WorkerState
 
 PROGRESS_EVERY_S = 1.0  # job.progress, per job (the contract's bound)
 TRIM_TOLD = 1 << 20  # bytes given back from which worker.trimmed is worth an event
-
-KIND_OF = {
-    "rss_ceiling": FailureKind.RSS_CEILING,
-    "stalled": FailureKind.STALLED,
-    "job_timeout": FailureKind.JOB_TIMEOUT,
-    "shutdown": FailureKind.SHUTDOWN,
-    # asked to leave while it held a job (it was due): nobody's fault
-    "requested": FailureKind.SHUTDOWN,
-    "reloaded": FailureKind.SHUTDOWN,
-    "scaled": FailureKind.SHUTDOWN,
-}
 
 
 class Work:
@@ -84,11 +82,19 @@ class Work:
         room = min(
             len(self.staff.free()) + writing - len(self.hand),
             most - running,
-            self.health.allowed(running, now),
+            self.health.allowed(running, now, probing=self._probing()),
         )
         if room > 0:
             self.claiming, self._rang = room, False
             out.append(do.Claim(room))
+
+    def _probing(self) -> int:
+        """Jobs that began, or are about to, since the engine's service is in trouble."""
+        runs = [w.run for w in self.staff.workers.values() if w.run is not None]
+        return len(self.hand) + sum(self._is_probe(run) for run in runs)
+
+    def _is_probe(self, run: Run) -> bool:
+        return run.outage != 0 and run.outage == self.health.outage
 
     def _worker_for(self, job: Job) -> Worker | None:
         """A free worker that can hold it; a job that killed one gets a fresh one."""
@@ -105,7 +111,9 @@ class Work:
 
     def _assign(self, worker: Worker, job: Job, now: float, out: list[do.Command]) -> None:
         worker.move(WorkerState.BUSY)
-        worker.run = Run(job, now, now, duration_s=job.duration_s, announced=now)
+        worker.run = Run(
+            job, now, now, duration_s=job.duration_s, announced=now, outage=self.health.outage
+        )
         fields = self._fields(worker, job)
         out.append(do.Assign(worker.id, job))
         out.append(do.Announce("job.started", fields))
@@ -145,6 +153,8 @@ class Work:
             run.began_s, run.began = (0.0, run.started) if fresh else (news.position_s, now)
         if news.position_s > run.position_s or news.segments > run.segments:
             run.progressed = now
+        if news.segments > run.segments and self._is_probe(run):
+            self._serves(now, out)  # its end may be hours away
         run.writing = run.writing or news.writing
         run.position_s = max(run.position_s, news.position_s)
         run.segments = max(run.segments, news.segments)
@@ -152,23 +162,8 @@ class Work:
         if now - run.announced < PROGRESS_EVERY_S:
             return
         run.announced = now
-        speed, left_s = run.speed(now), run.left_s(now)
-        out.append(
-            do.Announce(
-                "job.progress",
-                {
-                    "job": run.job.id,
-                    "source": run.job.name,
-                    "attempt": run.job.attempt,
-                    "worker": worker.id,
-                    "position_s": round(run.position_s, 2),
-                    "duration_s": run.duration_s,
-                    "segments": run.segments,
-                    "speed": None if speed is None else round(speed, 2),
-                    "left_s": None if left_s is None else round(left_s, 1),
-                },
-            )
-        )
+        fields = {**self._fields(worker, run.job), **run.progress(now)}
+        out.append(do.Announce("job.progress", fields))
 
     def done(
         self, worker: Worker, run: Run, news: on.JobDone, now: float, out: list[do.Command]
@@ -179,8 +174,7 @@ class Work:
         self.need.add(news.duration_s, max(run.peak, news.rss_before) - worker.tidy)
         worker.tidy = news.rss_after
         self.staff.worked(worker)
-        if self.health.succeed(now):
-            out.append(self._engine_changed())
+        self._serves(now, out)
         if run.cancelled:
             out.append(do.Cancelled(run.job))
             return
@@ -232,6 +226,11 @@ class Work:
     ) -> None:
         """The engine's service is in trouble."""
         if self.health.report(kind, message, self.staff.busy(), now, after):
+            out.append(self._engine_changed())
+
+    def _serves(self, now: float, out: list[do.Command]) -> None:
+        """The engine's service has proved that it transcribes."""
+        if self.health.succeed(now):
             out.append(self._engine_changed())
 
     def _engine_changed(self) -> do.Announce:

@@ -48,6 +48,7 @@ class Run:
     began: float = 0.0  # when that was
     writing: bool = False  # the engine is done: the worker is free in a moment
     peak: int = 0  # highest RSS seen while it ran, bytes
+    outage: int = 0  # of the engine's service, that it was begun in to probe; 0: none
 
     def speed(self, now: float) -> float | None:
         """Seconds of audio in a second, since the first position was told; None: not yet known."""
@@ -61,6 +62,17 @@ class Run:
         if speed is None or self.duration_s is None:
             return None
         return max(0.0, self.duration_s - self.position_s) / speed
+
+    def progress(self, now: float) -> dict[str, object]:
+        """What job.progress says of it."""
+        speed, left_s = self.speed(now), self.left_s(now)
+        return {
+            "position_s": round(self.position_s, 2),
+            "duration_s": self.duration_s,
+            "segments": self.segments,
+            "speed": None if speed is None else round(speed, 2),
+            "left_s": None if left_s is None else round(left_s, 1),
+        }
 
 
 @dataclass(slots=True)

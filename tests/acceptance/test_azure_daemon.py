@@ -29,15 +29,18 @@ def service() -> Iterator[Running]:
         yield one
 
 
-@pytest.fixture
-def recording(tmp_path: Path) -> Path:
-    path = tmp_path / "marks.wav"
+def written(path: Path, seconds: float) -> Path:
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(16000)
-        file.writeframes(marked_pcm(8.0, 0.0))
+        file.writeframes(marked_pcm(seconds, 0.0))
     return path
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    return written(tmp_path / "marks.wav", 8.0)
 
 
 def azure(service: Running, **more: object) -> dict[str, object]:
@@ -95,6 +98,24 @@ def test_a_restart_of_the_service_in_mid_flight_loses_no_job(
             assert transcript["source"]["duration_s"] == pytest.approx(8.0)
         assert sttd.status()["queue"]["failed"] == 0
         assert os.path.exists(sttd.state / "outbox" / "0.json")
+
+
+def test_a_short_trouble_is_over_while_a_long_recording_is_still_being_sent(
+    service: Running, recording: Path, tmp_path: Path
+) -> None:
+    away = [Behaviour(status=503)] * 2  # one job's, with its one retry
+    service.service.plan = [Behaviour(), *away, Behaviour()]
+    retries = {name: value for name, value in HURRY.items() if "Error" in name}
+    with daemon(engine=azure(service, properties=retries), pool={"workers": 3}) as sttd:
+        start(sttd)
+        sttd.drop("long.wav", written(tmp_path / "long.wav", 300.0))
+        service.wait_until(lambda counters: counters.now == 1)
+        sttd.drop("a.wav", recording)
+        sttd.until("engine.changed", state="unavailable")
+        sttd.drop("b.wav", recording)
+        assert sttd.transcript("a")["segments"]
+        assert sttd.transcript("b")["segments"]
+        assert sttd.status()["queue"]["running"] == 1
 
 
 def test_memory_deep_shows_the_native_objects_of_the_sdk(service: Running, recording: Path) -> None:

@@ -11,9 +11,19 @@ def test_while_the_service_is_away_one_probe_goes_out_and_success_opens_the_gate
     assert health.report(FailureKind.UNAVAILABLE, "refused", 3, 100.0)
     assert health.allowed(0, 100.0) == 0
     assert health.allowed(0, 100.0 + FIRST_PROBE_S) == 1
-    assert health.allowed(1, 100.0 + FIRST_PROBE_S) == 0
+    assert health.allowed(1, 100.0 + FIRST_PROBE_S, probing=1) == 0
     assert health.succeed(102.0)
     assert health.allowed(0, 102.0) == 10
+
+
+def test_jobs_that_ran_before_are_no_reason_not_to_probe_but_for_the_quota() -> None:
+    health = EngineHealth(most=3, backoff_max=60)
+    health.report(FailureKind.UNAVAILABLE, "refused", 3, 0.0)
+    assert health.allowed(2, FIRST_PROBE_S) == 1
+    assert health.allowed(3, FIRST_PROBE_S) == 0
+    health.succeed(2.0)
+    health.report(FailureKind.THROTTLED, "429", 3, 3.0)
+    assert health.allowed(2, 3.0 + FIRST_PROBE_S) == 0, "the quota is for fewer"
 
 
 def test_a_probe_goes_out_at_least_every_backoff_max() -> None:

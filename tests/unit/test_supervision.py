@@ -7,6 +7,7 @@ import pytest
 from sttd.core import commands as do
 from sttd.core import events as on
 from sttd.core.admission import Room, admit
+from sttd.core.health import EngineState
 from sttd.core.recycling import RecyclePolicy
 from sttd.core.retry import FailureKind, RetryPolicy
 from sttd.core.throttle import BAR_MOST_S, DEGRADED_AFTER
@@ -198,6 +199,54 @@ def test_an_unavailable_engine_holds_all_jobs_and_fails_none() -> None:
             world.fail(worker, FailureKind.UNAVAILABLE)
     assert not world.failed
     assert len(world.queue) + len(world.jobs) == 5
+
+
+def spoke(world: World, worker: str, segments: int = 1) -> None:
+    """It has committed so many segments."""
+    job = world.jobs[worker]
+    world.feed(
+        on.Progressed(
+            worker=worker,
+            job=job.id,
+            attempt=job.attempt,
+            token=job.token,
+            position_s=float(segments),
+            segments=segments,
+            duration_s=7200.0,
+        )
+    )
+
+
+def test_a_long_recording_that_goes_on_keeps_no_probe_from_going_out() -> None:
+    world = started()
+    world.submit(4)
+    world.settle()
+    long, other = world.jobs
+    world.fail(other, FailureKind.UNAVAILABLE)
+    world.settle()
+    assert list(world.jobs) == [long]
+    world.tick(1.1)
+    world.settle()
+    assert set(world.jobs) == {long, other}
+    spoke(world, long)
+    assert world.core.health.state is EngineState.UNAVAILABLE, "its door was opened before"
+
+
+def test_a_probe_that_is_understood_opens_the_gate_before_its_end() -> None:
+    world = started()
+    world.submit(4)
+    world.settle()
+    for worker in list(world.jobs):
+        world.fail(worker, FailureKind.UNAVAILABLE)
+    world.tick(1.1)
+    world.settle()
+    (probe,) = world.jobs
+
+    spoke(world, probe)
+    world.settle()
+
+    assert world.core.health.state is EngineState.OK
+    assert len(world.jobs) == 2
 
 
 def test_a_new_engine_rolls_every_worker_and_a_restarted_template_none() -> None:
