@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from sttd.supervisor.templates import Output
 
 READY_WITHIN_S = 30.0
 AGAIN_S = 1.0
+END_WITHIN_S = 2.0  # it may be waiting for an identity service that hangs
 
 
 class HelperProcess:
@@ -88,7 +90,12 @@ class HelperProcess:
         process, self._process = self._process, None
         assert process.stdin is not None
         process.stdin.close()
-        await self._gone.wait()
+        try:
+            await asyncio.wait_for(self._gone.wait(), END_WITHIN_S)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # and whom it asks with
+            await self._gone.wait()
 
     def _exited(
         self, process: subprocess.Popen[bytes], code: int | None, number: int | None

@@ -15,6 +15,7 @@ from tests.support.waiting import eventually
 pytest.importorskip("azure.cognitiveservices.speech", reason="the extra `azure` is not installed")
 
 from tests.speech_service.behaviour import Access, Behaviour
+from tests.speech_service.identity import running_identity
 from tests.speech_service.marks import marked_pcm
 from tests.speech_service.running import Running, running_service
 from tests.speech_service.server import SpeechService
@@ -116,6 +117,42 @@ def test_a_short_trouble_is_over_while_a_long_recording_is_still_being_sent(
         assert sttd.transcript("a")["segments"]
         assert sttd.transcript("b")["segments"]
         assert sttd.status()["queue"]["running"] == 1
+
+
+def test_an_identity_that_hangs_holds_every_job_and_fails_none(
+    service: Running, recording: Path
+) -> None:
+    service.service.access = Access()
+    entra = {"auth": "entra", "credential": "managed-identity", "stall_timeout": "1s"}
+    with (
+        running_identity() as identity,
+        daemon(
+            engine={"name": "azure", "azure": {"host": service.host, **entra}},
+            recycle={"stall_timeout": "6s"},
+            retry={"max_attempts": 1},
+        ) as sttd,
+    ):
+        identity.answers.clear()
+        sttd.start(env=identity.environment)
+        sttd.drop("a.wav", recording)
+        held = sttd.until("engine.changed")
+        assert held["state"] == "unavailable", held
+        assert sttd.status()["queue"]["failed"] == 0
+        identity.answers.set()
+        assert sttd.transcript("a")["segments"]
+
+
+def test_a_daemon_that_is_told_to_end_does_not_wait_for_an_identity_that_hangs(
+    service: Running, recording: Path
+) -> None:
+    entra = {"auth": "entra", "credential": "managed-identity", "stall_timeout": "1s"}
+    section = {"name": "azure", "azure": {"host": service.host, **entra}}
+    with running_identity() as identity, daemon(engine=section) as sttd:
+        identity.answers.clear()
+        sttd.start(env=identity.environment)
+        sttd.drop("a.wav", recording)
+        eventually(lambda: identity.asked)
+        assert sttd.stop() == 0
 
 
 def test_memory_deep_shows_the_native_objects_of_the_sdk(service: Running, recording: Path) -> None:

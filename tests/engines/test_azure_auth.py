@@ -28,6 +28,7 @@ from tests.speech_service.behaviour import Access, Behaviour
 from tests.speech_service.identity import Identity, fake_jwt, running_identity
 from tests.speech_service.running import Running, running_service
 from tests.support.azure import Recording, engine_for, transcribe, whole
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 RESOURCE = "/subscriptions/1/resourceGroups/g/providers/Microsoft.CognitiveServices/accounts/a"
@@ -246,6 +247,22 @@ def test_a_token_revoked_in_mid_session_is_no_end_of_the_job(
     assert len(identity.tokens) == 2
 
 
+def test_a_hanging_identity_costs_nobody_much_while_the_token_is_good(
+    identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sttd.engines.azure.sources.EARLY_LIMIT_S", 0.3)
+    monkeypatch.setattr("sttd.engines.azure.sources.REPEAT_FAILED_S", 0.0)
+    identity.life_s = 8.0
+    source = OwnSource(read_settings({"host": "ws://h", **ENTRA}))
+    first = source.get()
+    identity.answers.clear()
+    eventually(lambda: time.time() >= first.renew_at)
+
+    assert [source.get() for _ in range(5)] == [first] * 5
+
+    assert len(identity.asked) <= 2, "and one of those was the first"
+
+
 # -- the broker --------------------------------------------------------------------------------
 def test_forty_workers_and_two_hundred_jobs_cost_one_request(
     tmp_path: Path, identity: Identity
@@ -294,6 +311,20 @@ def test_the_broker_passes_on_why_there_is_no_token(tmp_path: Path, identity: Id
         pytest.raises(AuthenticationError, match="no token"),
     ):
         broker.get()
+
+
+def test_a_worker_waits_for_a_token_no_longer_than_for_the_service(
+    tmp_path: Path, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the daemon would take it for stalled, and count that against the recording."""
+    assert identity.url
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as deaf:
+        deaf.bind(str(tmp_path / "helper"))
+        deaf.listen()
+        monkeypatch.setenv("STTD_HELPER_SOCKET", str(tmp_path / "helper"))
+
+        with pytest.raises(EngineUnavailableError, match="does not answer"):
+            transcribe(engine_for("ws://127.0.0.1:1", stall_timeout=0.3, **ENTRA), Recording(1.0))
 
 
 def test_a_refusing_identity_is_not_asked_again_at_once(tmp_path: Path, identity: Identity) -> None:

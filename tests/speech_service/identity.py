@@ -36,6 +36,8 @@ class Identity:
         self.tokens: list[str] = []
         self.asked: list[dict[str, list[str]]] = []
         self.same = False  # hand out the last one again, as the real service does for hours
+        self.answers = threading.Event()  # while it is cleared, nobody gets an answer
+        self.answers.set()
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
         self._thread = threading.Thread(target=self._server.serve_forever, name="identity")
 
@@ -55,6 +57,7 @@ class Identity:
 
     def stop(self) -> None:
         """Go away."""
+        self.answers.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -62,6 +65,7 @@ class Identity:
     def answer(self, query: dict[str, list[str]]) -> tuple[int, dict[str, Any]]:
         """Status and body for one request."""
         self.asked.append(query)
+        self.answers.wait()
         if self.status != 200:
             return self.status, {"error": "scripted", "error_description": "scripted refusal"}
         expires_at = int(time.time() + self.life_s)
@@ -100,7 +104,8 @@ def _handler_of(identity: Identity) -> type[http.server.BaseHTTPRequestHandler]:
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            with contextlib.suppress(ConnectionError):  # who asked has given up
+                self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
             """Silence."""

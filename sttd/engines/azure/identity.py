@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 import msgspec
 
-FETCH_LIMIT_S = (
-    60.0  # azure-identity asks an absent metadata service for seconds; a hung one longer
-)
+# azure-identity asks an absent metadata service for seconds, and one that hangs for minutes; a
+# worker that waits for it must be told before the daemon takes it for stalled, which is 60 s
+FETCH_LIMIT_S = 40.0
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):

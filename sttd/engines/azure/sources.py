@@ -16,14 +16,17 @@ import msgspec
 from sttd.credentials import CredentialError, read_credential
 from sttd.engines import AuthenticationError, EngineError, EngineUnavailableError
 from sttd.engines.azure.grants import Grant, expiry_of
-from sttd.engines.azure.identity import Fetched, Wanted, fetch
+from sttd.engines.azure.identity import FETCH_LIMIT_S, Fetched, Wanted, fetch
 from sttd.engines.azure.settings import Settings
 
 BROKER_VARIABLE = "STTD_HELPER_SOCKET"
 TOKEN_VARIABLE = "AZURE_ACCESS_TOKEN"  # noqa: S105  the name of a variable, no secret
-ASK_LIMIT_S = 75.0  # longer than the broker's own fetch, so that its reason arrives
+ASK_LIMIT_S = 45.0  # longer than the broker's own fetch, so that its reason arrives
 REPEAT_REFUSED_S = 30.0  # an identity that gives the refused token again is not asked more often
 REPEAT_FAILED_S = 10.0
+# While the token at hand is good for minutes still, nobody waits long for the next one.
+EARLY_LIMIT_S = 10.0
+REPEAT_EARLY_S = 60.0
 
 
 class Source(Protocol):
@@ -87,9 +90,11 @@ class OwnSource:
         fresh = cached is not None and now < cached.renew_at
         if cached is not None and fresh and not self._worth_another(cached, refused, now):
             return cached
-        if self._failed is not None and now - self._failed[0] < REPEAT_FAILED_S:
+        good = cached is not None and now < (cached.expires_at or 0.0) and not refused
+        pause_s = REPEAT_EARLY_S if good else REPEAT_FAILED_S
+        if self._failed is not None and now - self._failed[0] < pause_s:
             return self._second_best(now, self._failed[1])
-        answer = fetch(self._wanted())
+        answer = fetch(self._wanted(), EARLY_LIMIT_S if good else FETCH_LIMIT_S)
         if answer.problem:
             error = _error_of(answer)
             self._failed = (time.time(), error)
@@ -158,8 +163,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 class BrokerSource:
     """Asks the broker: the secret comes when it is needed and goes with the job."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, limit_s: float = ASK_LIMIT_S) -> None:
         self._path = path
+        self._limit_s = limit_s
 
     def get(self, refused: str = "") -> Grant:
         """See `Source.get`."""
@@ -175,7 +181,7 @@ class BrokerSource:
     def _ask(self, question: Question) -> Answer:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-                line.settimeout(ASK_LIMIT_S)
+                line.settimeout(self._limit_s)
                 line.connect(self._path)
                 line.sendall(msgspec.json.encode(question) + b"\n")
                 with line.makefile("rb") as reader:
@@ -194,7 +200,9 @@ class BrokerSource:
 def source_for(settings: Settings, environ: Mapping[str, str] = os.environ) -> Source:
     """The broker where the supervisor started one, else oneself."""
     path = environ.get(BROKER_VARIABLE)
-    return BrokerSource(path) if path else OwnSource(settings, environ)
+    # whoever waits for a token makes no progress: it must say so before the daemon thinks it hangs
+    limit_s = min(ASK_LIMIT_S, settings.stall_timeout or ASK_LIMIT_S)
+    return BrokerSource(path, limit_s) if path else OwnSource(settings, environ)
 
 
 def _error_of(answer: Fetched) -> EngineError:
