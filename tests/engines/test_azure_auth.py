@@ -241,10 +241,13 @@ def test_a_token_revoked_in_mid_session_is_no_end_of_the_job(
     monkeypatch.setattr("sttd.engines.azure.sources.REPEAT_REFUSED_S", 0.0)
     service.service.plan = [Behaviour(drop_at_s=11.0), Behaviour(status=401), Behaviour()]
 
+    recording = Recording(12.0)
+
     with pytest.raises(TransientEngineError, match="renewed"):
-        transcribe(engine_for(service.host, hurry=False, **ENTRA), Recording(12.0))
+        transcribe(engine_for(service.host, hurry=False, **ENTRA), recording)
 
     assert len(identity.tokens) == 2
+    assert not recording.reports, "other jobs are not held for a token that was replaced"
 
 
 def test_a_hanging_identity_costs_nobody_much_while_the_token_is_good(

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from sttd.engines import EngineError, EngineUnavailableError, TransientEngineError
+from sttd.engines import (
+    EngineError,
+    EngineUnavailableError,
+    InvalidAudioError,
+    TransientEngineError,
+)
 from sttd.engines.azure.errors import (
     REASON_BY_USER,
     REASON_END_OF_STREAM,
@@ -13,6 +18,7 @@ from sttd.engines.azure.errors import (
     Ending,
     error_for,
     scrubbed,
+    start_error,
 )
 
 
@@ -35,6 +41,23 @@ def test_a_reconnection_refused_at_the_door_is_the_services_absence() -> None:
     details = "WebSocket upgrade failed: Internal service error (500)"
 
     assert isinstance(error_for(7, details, connected=True), EngineUnavailableError)
+
+
+@pytest.mark.parametrize(
+    ("error", "wished", "kind"),
+    [
+        (RuntimeError("0x5 (SPXERR_INVALID_ARG)"), True, InvalidAudioError),
+        (RuntimeError("5"), True, InvalidAudioError),
+        (ValueError("language cannot be an empty string"), True, InvalidAudioError),
+        (RuntimeError("0x1b (SPXERR_RUNTIME_ERROR)"), True, TransientEngineError),
+        (RuntimeError("0x5 (SPXERR_INVALID_ARG)"), False, EngineUnavailableError),
+        (RuntimeError("The maximum object count of 500 has been"), True, TransientEngineError),
+    ],
+)
+def test_a_session_that_does_not_begin_fails_a_job_at_once_for_its_own_arguments_alone(
+    error: Exception, wished: bool, kind: type[EngineError]
+) -> None:
+    assert type(start_error(error, wished=wished)) is kind
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sttd.engines import InvalidAudioError, TranscribeOptions
+from sttd.engines import InvalidAudioError, TranscribeOptions, TransientEngineError
 from tests.speech_service.behaviour import Behaviour
 from tests.speech_service.counters import Session
 from tests.speech_service.running import Running, running_service
@@ -103,6 +103,23 @@ def test_an_error_of_the_audio_reaches_the_caller_and_ends_the_session(service: 
 
     with pytest.raises(InvalidAudioError, match="torn"):
         transcribe(engine_for(service.host), Torn(60.0))
+
+    service.wait_until(lambda counters: counters.now == 0)
+
+
+def test_a_session_that_cannot_be_stopped_is_a_failed_attempt(
+    service: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the SDK raises there: its last phrases may not have arrived."""
+    sdk = pytest.importorskip("azure.cognitiveservices.speech.transcription")
+
+    def failing(_: object) -> None:
+        raise RuntimeError("0x1b (SPXERR_RUNTIME_ERROR)")
+
+    monkeypatch.setattr(sdk.ConversationTranscriber, "stop_transcribing_async", failing)
+
+    with pytest.raises(TransientEngineError, match="could not be stopped"):
+        transcribe(engine_for(service.host), Recording(3.0))
 
     service.wait_until(lambda counters: counters.now == 0)
 

@@ -121,7 +121,7 @@ class Conversation:
                 while not self._ending.over:
                     yield from self._step(session)
                 if not self._ending.failed:
-                    session.stop()
+                    self._stop(session)
                 yield from self._late()
                 self._report()
         except EngineError as error:
@@ -139,7 +139,14 @@ class Conversation:
         try:
             session.start(self._job, grant, password)
         except (RuntimeError, ValueError) as error:
-            raise start_error(str(error), wished=self._wished) from None
+            raise start_error(error, wished=self._wished) from None
+
+    @staticmethod
+    def _stop(session: Session) -> None:
+        try:
+            session.stop()
+        except RuntimeError as error:  # whether the last phrases have arrived is not known
+            raise TransientEngineError(f"the session could not be stopped: {error}") from None
 
     def _step(self, session: Session) -> Iterator[Segment]:
         """Put what there is room for, take what happened."""
@@ -234,8 +241,10 @@ class Conversation:
         self._renew_at = max(grant.renew_at, time.time() + RENEW_AGAIN_S)
 
     def _report(self, error: EngineError | None = None) -> None:
-        """Tell of the service's state before the clean-up, which may take seconds."""
-        if error is None and not self._ending.refused:
-            error = self._ending.error(audio_taken=self._feed.drained)
-        if isinstance(error, AuthenticationError | EngineUnavailableError | ThrottledError):
+        """Tell of the service's state before the clean-up, which may take seconds.
+
+        A refusal is not told here: another token may be all that is needed.
+        """
+        error = error or self._ending.error(audio_taken=self._feed.drained)
+        if isinstance(error, EngineUnavailableError | ThrottledError):
             self._audio.report(error)

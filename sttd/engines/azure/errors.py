@@ -114,6 +114,7 @@ _ERRORS: dict[Verdict, type[EngineError]] = {
 }
 
 _AT_THE_DOOR = re.compile(r"upgrade failed|WS_OPEN_ERROR", re.IGNORECASE)
+_INVALID = re.compile(r"SPXERR_INVALID_ARG|^5$")  # the SDK's Python layer may say the bare code
 _STACK = re.compile(r"\[CALL STACK BEGIN\].*?\[CALL STACK END\]", re.DOTALL)
 _SECRETS = (
     (re.compile(r"(?i)(bearer\s+|aad#\S*?#)\S+"), r"\1..."),
@@ -146,16 +147,22 @@ def scrubbed(details: str) -> str:
     return " ".join(details.split())[:500]
 
 
-def start_error(details: str, *, wished: bool) -> EngineError:
+def start_error(error: Exception, *, wished: bool) -> EngineError:
     """The engine error for a session that the SDK would not even begin.
 
     Its arguments are at fault, as a rule: the configuration's, which concern everybody, or the
-    job's own. Only the tripwire for leaked objects is this worker's.
+    job's own. The tripwire for leaked objects is this worker's. Where a job has wishes and it is
+    not said that an argument is wrong, the machine may be at fault as well: no job fails of that
+    at once.
     """
+    details = scrubbed(str(error))
     if OBJECT_COUNT in details:
-        return TransientEngineError(f"this worker holds too many SDK objects: {scrubbed(details)}")
-    kind = InvalidAudioError if wished else EngineUnavailableError
-    return kind(f"the Speech SDK refuses to begin a session: {scrubbed(details)}")
+        return TransientEngineError(f"this worker holds too many SDK objects: {details}")
+    kind: type[EngineError] = EngineUnavailableError
+    if wished:
+        argument = isinstance(error, ValueError) or _INVALID.search(details)
+        kind = InvalidAudioError if argument else TransientEngineError
+    return kind(f"the Speech SDK refuses to begin a session: {details}")
 
 
 class Ending:
