@@ -61,9 +61,13 @@ class Bury(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Take up to `limit` queued jobs; answered by Claimed or ClaimFailed."""
+    """Take up to `limit` queued jobs; answered by Claimed or ClaimFailed.
+
+    `probe`: to see whether the engine's service is back; the least tried will do best.
+    """
 
     limit: int
+    probe: bool = False
 
 
 class Assign(msgspec.Struct, frozen=True):

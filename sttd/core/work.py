@@ -86,7 +86,7 @@ class Work:
         )
         if room > 0:
             self.claiming, self._rang = room, False
-            out.append(do.Claim(room))
+            out.append(do.Claim(room, probe=self.health.outage != 0))
 
     def _probing(self) -> int:
         """Jobs that began, or are about to, since the engine's service is in trouble."""

@@ -188,8 +188,8 @@ class Loop:
             case do.Bury():
                 self.on_bury(command)
                 self._later(self._ledger.record_life(translate.life(command)))
-            case do.Claim(limit):
-                self._later(self._claim(limit))
+            case do.Claim(limit, probe):
+                self._later(self._claim(limit, probe=probe))
             case do.Assign(worker, job):
                 self._assign(worker, job)
             case do.Publish(job, worker):
@@ -223,9 +223,9 @@ class Loop:
             await self._helper.renew(self.settings.engine.options_for(name))
         self.pool.start_templates(epoch, renew=renew)
 
-    async def _claim(self, limit: int) -> None:
+    async def _claim(self, limit: int, *, probe: bool) -> None:
         try:
-            jobs = await self._ledger.claim(limit)
+            jobs = await self._ledger.claim(limit, probe=probe)
         except LedgerError as error:
             self.feed(on.ClaimFailed(str(error)))
         else:

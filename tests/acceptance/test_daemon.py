@@ -217,6 +217,18 @@ def test_an_engine_that_is_away_holds_its_jobs_and_fails_none(wav: Path, tmp_pat
         assert job["state"] == "succeeded"
 
 
+def test_a_recording_that_the_service_dies_of_does_not_keep_the_others_waiting(wav: Path) -> None:
+    with daemon(pool={"workers": 1}) as sttd:
+        sttd.start()
+        sttd.drop("poison.wav", wav, {"options": {"raise": "unavailable"}, "priority": 5})
+        sttd.until("engine.changed", state="unavailable")
+        for n in range(3):
+            sttd.drop(f"{n}.wav", wav)
+        for n in range(3):
+            assert sttd.transcript(str(n))
+        assert sttd.status()["queue"]["failed"] == 0
+
+
 def test_a_crashed_job_goes_on_behind_its_last_committed_segment(
     tmp_path: Path,
 ) -> None:

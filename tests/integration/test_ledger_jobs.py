@@ -223,6 +223,29 @@ async def test_urgent_jobs_are_claimed_first_and_then_the_oldest(tmp_path: Path)
 
 
 @asynchronous
+async def test_a_probe_is_the_job_that_was_tried_least(tmp_path: Path) -> None:
+    async with opened(tmp_path / "sttd.db") as ledger:
+        await ledger.begin([new_job(n) for n in range(3)])
+        await ledger.accept([job_id(n) for n in range(3)])
+        tried = []
+        for _ in range(5):
+            (job,) = await ledger.claim(1, probe=True)
+            tried.append(job.id)
+            await ledger.requeue(
+                job.id,
+                job.token,
+                delay_s=0.0,
+                failures=0,
+                crashes=0,
+                segments=0,
+                interrupted=False,
+                attempt=None,
+            )
+        assert tried == [job_id(n) for n in (0, 1, 2, 0, 1)]
+        assert [job.id for job in await ledger.claim(1)] == [job_id(0)]
+
+
+@asynchronous
 async def test_a_job_that_is_not_accepted_is_not_claimed(tmp_path: Path) -> None:
     async with opened(tmp_path / "sttd.db") as ledger:
         await ledger.begin([new_job(1)])

@@ -241,7 +241,7 @@ class World:
                 assert reason in REASONS
                 assert worker in self.alive
                 self.dying[worker] = "kill"
-            case do.Claim(limit):
+            case do.Claim(limit, _):
                 assert limit > 0
                 assert self.core.mode == "running", "no job starts while draining"
                 assert not self.claims, "one claim at a time"

@@ -226,6 +226,7 @@ def test_a_long_recording_that_goes_on_keeps_no_probe_from_going_out() -> None:
     world.settle()
     assert list(world.jobs) == [long]
     world.tick(1.1)
+    assert [c for c in world.commands if isinstance(c, do.Claim)][-1] == do.Claim(1, probe=True)
     world.settle()
     assert set(world.jobs) == {long, other}
     spoke(world, long)

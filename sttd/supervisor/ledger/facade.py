@@ -140,9 +140,12 @@ class Ledger(Questions):
 
     # -- running -----------------------------------------------------------------------------
 
-    async def claim(self, limit: int) -> list[Job]:
-        """Queued -> running, attempt + 1, each under a new token; urgent first, then oldest."""
-        return await self._ask(WRITE, moves.claim, limit)
+    async def claim(self, limit: int, *, probe: bool = False) -> list[Job]:
+        """Queued -> running, attempt + 1, each under a new token; urgent first, then oldest.
+
+        `probe`: those of them that were tried least.
+        """
+        return await self._ask(WRITE, moves.claim, limit, probe=probe)
 
     async def assigned(self, job: str, token: str, worker: str) -> None:
         """Note which worker got it; written with a later commit."""

@@ -278,6 +278,15 @@ WHERE seq IN (SELECT seq FROM job INDEXED BY job_open WHERE disposed = 0 AND sta
 RETURNING priority, seq, id, name, out_name, token, attempt, failures, crashes, segments, size,
   duration_s, options;
 
+-- claim_probe: the least tried of the first hundred (queued -> running)
+UPDATE job SET state = 'running', attempt = attempt + 1, token = lower(hex(randomblob(16))),
+  worker = NULL, started_ns = :now
+WHERE seq IN (SELECT seq FROM (SELECT seq, attempt, priority FROM job INDEXED BY job_open
+    WHERE disposed = 0 AND state = 'queued' ORDER BY priority DESC, seq LIMIT 100)
+  ORDER BY attempt, priority DESC, seq LIMIT :limit)
+RETURNING priority, seq, id, name, out_name, token, attempt, failures, crashes, segments, size,
+  duration_s, options;
+
 -- assigned: which worker has it, for show
 UPDATE job SET worker = :worker WHERE id = :job AND state = 'running' AND token = :token;
 

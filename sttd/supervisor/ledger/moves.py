@@ -21,9 +21,17 @@ _WOKEN_AT_ONCE = 1000  # when a service is back, everything may be due: in small
 _ATTEMPTS_KEPT = 128  # of each job; more than may ever count (core/retry.py)
 
 
-def claim(store: Store, limit: int) -> list[Job]:
-    """Queued -> running: the most urgent, then the oldest, each under a new token."""
-    found = store.rows("claim", limit=limit, now=store.now_wall_ns())
+def claim(store: Store, limit: int, *, probe: bool = False) -> list[Job]:
+    """Queued -> running: the most urgent, then the oldest, each under a new token.
+
+    `probe`: the least tried of those at the head, so that a recording that the service dies of
+    is not the one it is tried with for ever.
+    """
+    now = store.now_wall_ns()
+    if probe:
+        found = store.rows("claim_probe", limit=limit, now=now)
+    else:
+        found = store.rows("claim", limit=limit, now=now)
     found.sort(key=lambda row: (-row[0], row[1]))  # RETURNING keeps no order
     return [rows.claimed(row) for row in found]
 
