@@ -49,6 +49,23 @@ def test_a_simple_result_without_alternatives_is_read_too() -> None:
     assert segment.confidence is None
 
 
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        {"NBest": None},
+        {"SpeakerId": None},
+        {"PrimaryLanguage": None},
+        {"PrimaryLanguage": {"Language": None}},
+        {"NBest": [{"Display": None, "Words": None}]},
+    ],
+)
+def test_what_may_be_left_out_may_be_null(nothing: dict[str, Any]) -> None:
+    segment = results().segment(phrase(0, 1, **{"DisplayText": "so", **nothing}))
+
+    assert segment is not None
+    assert (segment.text, segment.language) == ("so", "en-US")
+
+
 @pytest.mark.parametrize("label", ["", "Unknown"])
 def test_a_speaker_the_service_cannot_name_is_none(label: str) -> None:
     segment = results().segment(phrase(0, 1, SpeakerId=label))

@@ -23,24 +23,27 @@ class _Word(msgspec.Struct, rename="pascal"):
 
 class _Best(msgspec.Struct, rename="pascal"):
     confidence: float | None = None
-    display: str = ""
-    words: list[_Word] = []
+    display: str | None = ""
+    words: list[_Word] | None = None
 
 
 class _Language(msgspec.Struct, rename="pascal"):
-    language: str = ""
+    language: str | None = ""
 
 
 class _Phrase(msgspec.Struct, rename="pascal"):
-    """`speech.phrase` in detailed form, as much of it as is used."""
+    """`speech.phrase` in detailed form, as much of it as is used.
+
+    What may be left out may be null as well: services differ, and no word is lost for that.
+    """
 
     recognition_status: str = "Success"
-    display_text: str = ""
+    display_text: str | None = ""
     offset: int = 0
     duration: int = 0
-    speaker_id: str = ""
+    speaker_id: str | None = ""
     primary_language: _Language | None = None
-    n_best: list[_Best] = msgspec.field(name="NBest", default_factory=list)
+    n_best: list[_Best] | None = msgspec.field(name="NBest", default=None)
 
 
 class BrokenResultError(Exception):
@@ -72,7 +75,7 @@ class Results:
         except msgspec.DecodeError as error:
             raise BrokenResultError(f"a phrase cannot be read: {error}") from None
         best = phrase.n_best[0] if phrase.n_best else _Best()
-        text = (best.display or phrase.display_text).strip()
+        text = (best.display or phrase.display_text or "").strip()
         key = (phrase.offset, phrase.duration, text)
         if phrase.recognition_status != "Success" or not text or key == self._last:
             return None
@@ -86,7 +89,7 @@ class Results:
             speaker=self._speaker(phrase.speaker_id),
             language=_language_of(phrase) or self._language,
             confidence=_unit(best.confidence),
-            words=tuple(self._word(word, start_s) for word in best.words if word.word),
+            words=tuple(self._word(word, start_s) for word in best.words or () if word.word),
         )
 
     def _word(self, word: _Word, least_s: float) -> Word:
@@ -97,13 +100,13 @@ class Results:
     def _seconds(self, ticks: int) -> float:
         return round(self._start_s + ticks / TICKS_PER_SECOND, 4)
 
-    def _speaker(self, label: str) -> str | None:
+    def _speaker(self, label: str | None) -> str | None:
         """The service says Unknown while it has not made up its mind."""
         return label if self._diarization and label and label != "Unknown" else None
 
 
 def _language_of(phrase: _Phrase) -> str:
-    return phrase.primary_language.language if phrase.primary_language else ""
+    return (phrase.primary_language.language if phrase.primary_language else None) or ""
 
 
 def _unit(confidence: Any) -> float | None:
