@@ -7,6 +7,7 @@ monotonic seconds. Knows no job and no worker.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sttd.core.retry import FailureKind
@@ -28,6 +29,7 @@ STATE_OF = {
 }
 UNLIMITED = 1 << 30  # sessions; an engine without a quota
 FIRST_PROBE_S = 1.0  # the first probe after a report; doubles up to backoff_max
+SPREAD = 50  # percent: as much longer, at most, after a refusal for too many requests
 RAISE_EVERY_S = 30.0  # a lowered session limit grows by one this often
 
 
@@ -40,6 +42,9 @@ class EngineHealth:
 
     most: int  # the configured limit of sessions at once
     backoff_max: float
+    # draws a whole number from 0 to its argument: daemons that share a quota, and were refused
+    # together, shall not come again together
+    jitter: Callable[[int], int] = lambda _: 0
     state: EngineState = EngineState.OK
     detail: str = ""
     limit: int = 0  # 0: as configured
@@ -60,6 +65,8 @@ class EngineHealth:
             self.raised = now
         self.failures += changed or now >= self.probe_at
         wait = FIRST_PROBE_S * 2.0 ** min(max(self.failures - 1, 0), 32)
+        if state is EngineState.THROTTLED:
+            wait += wait * self.jitter(SPREAD) / 100
         self.probe_at = now + min(self.backoff_max, max(wait, after or 0.0))
         self.state, self.detail = state, message
         return changed

@@ -45,7 +45,7 @@ class Supervision:
         self.staff = Staff(
             policies.recycle, workers=policies.workers, standby=policies.standby, jitter=jitter
         )
-        self.health = EngineHealth(policies.max_sessions, policies.retry.backoff_max)
+        self.health = EngineHealth(policies.max_sessions, policies.retry.backoff_max, jitter)
         self.work = Work(policies.retry, self.staff, self.health, resumes=policies.resumes)
         self.room: Room | None = None
         self.admission = Admission(jobs=policies.workers)

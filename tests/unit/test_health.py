@@ -58,6 +58,15 @@ def test_throttling_halves_the_sessions_and_time_gives_them_back_one_by_one() ->
     assert health.allowed(0, now) == 16
 
 
+def test_daemons_that_were_throttled_together_do_not_come_again_together() -> None:
+    def probes(jitter: int) -> float:
+        health = EngineHealth(most=16, backoff_max=60, jitter=lambda most: min(jitter, most))
+        health.report(FailureKind.THROTTLED, "429", 12, 0.0)
+        return health.probe_at
+
+    assert [probes(n) for n in (0, 25, 100)] == [1.0, 1.25, 1.5]
+
+
 def test_the_operator_may_have_it_probed_at_once() -> None:
     health = EngineHealth(most=1, backoff_max=3600)
     for n in range(12):
