@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import signal
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,6 +155,65 @@ def test_a_daemon_that_is_told_to_end_does_not_wait_for_an_identity_that_hangs(
         sttd.drop("a.wav", recording)
         eventually(lambda: identity.asked)
         assert sttd.stop() == 0
+
+
+@pytest.mark.parametrize("resume", ["continue", "restart"])
+def test_after_a_worker_was_killed_the_recording_goes_on_or_begins_again_as_configured(
+    service: Running, tmp_path: Path, resume: str
+) -> None:
+    long = written(tmp_path / "long.wav", 24.0)
+    section = azure(service, properties={}, resume=resume)
+    with daemon(engine=section, pool={"workers": 1}) as sttd:
+        start(sttd)
+        sttd.drop("long.wav", long)
+        service.wait_until(lambda counters: counters.audio_bytes > 12 * 32_000)
+        (busy,) = [w for w in sttd.status()["pool"]["workers"] if w["state"] == "busy"]
+        os.kill(busy["pid"], signal.SIGKILL)
+        transcript = sttd.transcript("long")
+
+    segments = transcript["segments"]
+    later = [s for s in segments if s["speaker"].startswith("2/")]
+    assert segments[0]["start_s"] == 0.0
+    assert all(a["end_s"] == b["start_s"] for a, b in itertools.pairwise(segments))
+    assert segments[-1]["end_s"] == 24.0
+    sent_s = service.counters.audio_bytes / 32_000
+    if resume == "restart":
+        assert not later
+        assert not transcript["resumed_at_s"]
+    else:
+        assert transcript["resumed_at_s"] == [later[0]["start_s"]]
+        phrase_s = 2.0
+        assert sent_s <= 24.0 + phrase_s + 10.0
+
+
+def test_no_more_sessions_than_max_sessions_are_open_over_all_workers(
+    service: Running, recording: Path
+) -> None:
+    service.service.plan = [Behaviour(delay_s=0.05)]
+    with daemon(engine=azure(service, max_sessions=2), pool={"workers": 5}) as sttd:
+        start(sttd)
+        for n in range(8):
+            sttd.drop(f"{n}.wav", recording)
+        for n in range(8):
+            assert sttd.transcript(str(n))
+        assert sttd.status()["engine"]["max_sessions"] == 2
+    assert service.counters.peak == 2
+
+
+def test_a_quota_smaller_than_configured_is_found_by_itself_and_fails_none(
+    service: Running, recording: Path
+) -> None:
+    service.service.access = Access(keys=(KEY,), quota=2)
+    service.service.plan = [Behaviour(delay_s=0.05)]
+    with daemon(engine=azure(service), pool={"workers": 5}) as sttd:
+        start(sttd)
+        for n in range(8):
+            sttd.drop(f"{n}.wav", recording)
+        sttd.until("engine.changed", state="throttled")
+        assert sttd.status()["engine"]["max_sessions"] < 5
+        for n in range(8):
+            assert sttd.transcript(str(n))
+        assert sttd.status()["queue"]["failed"] == 0
 
 
 def test_memory_deep_shows_the_native_objects_of_the_sdk(service: Running, recording: Path) -> None:
