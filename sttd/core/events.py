@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from sttd.core.health import UNLIMITED
 from sttd.core.jobs import Job
 from sttd.core.recycling import RecyclePolicy, Vitals
 from sttd.core.retry import FailureKind, RetryPolicy
@@ -214,6 +215,7 @@ class Reconfigured(msgspec.Struct, frozen=True, kw_only=True):
     standby: int
     engine_changed: bool
     resumes: bool = True
+    max_sessions: int = UNLIMITED
 
 
 Event = (

@@ -81,7 +81,7 @@ class EngineHealth:
 
     def ceiling(self) -> int:
         """Sessions that may run at once now; 0 where there is no limit."""
-        return self.limit or (0 if self.most >= UNLIMITED else self.most)
+        return min(self.limit, self.most) or (0 if self.most >= UNLIMITED else self.most)
 
     def probe_soon(self, now: float) -> None:
         """The operator wishes to know: probe at once."""
@@ -96,7 +96,7 @@ class EngineHealth:
     def allowed(self, running: int, now: float, *, probing: int = 0) -> int:
         """How many more jobs may start now, given how many run; `probing` since it is not ok."""
         if self.state is not EngineState.OK:
-            free = running < (self.limit or self.most)
+            free = running < min(self.limit or self.most, self.most)
             return int(free and probing == 0 and now >= self.probe_at)
         if self.limit and now - self.raised >= RAISE_EVERY_S:
             self.limit, self.raised = self.limit + 1, now

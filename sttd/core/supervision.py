@@ -318,6 +318,7 @@ class Supervision:
         if event.workers is not None:
             self.staff.target = event.workers
         self.health.backoff_max = event.retry.backoff_max
+        self.health.most = event.max_sessions
         self.health.probe_soon(now)
         self.work.rang()
         if event.engine_changed:

@@ -330,6 +330,7 @@ class Loop:
                 standby=new.standby,
                 engine_changed=engine_changed,
                 resumes=new.resumes,
+                max_sessions=new.max_sessions,
             )
         )
 

@@ -200,6 +200,14 @@ def test_no_more_sessions_than_max_sessions_are_open_over_all_workers(
     assert service.counters.peak == 2
 
 
+def test_a_reload_takes_a_new_quota(service: Running) -> None:
+    with daemon(engine=azure(service, max_sessions=2)) as sttd:
+        start(sttd)
+        sttd.configure(engine=azure(service, max_sessions=7))
+        assert "max_sessions" in sttd.ctl("reload").stdout
+        eventually(lambda: sttd.status()["engine"]["max_sessions"] == 7)
+
+
 def test_a_quota_smaller_than_configured_is_found_by_itself_and_fails_none(
     service: Running, recording: Path
 ) -> None:

@@ -250,6 +250,27 @@ def test_a_probe_that_is_understood_opens_the_gate_before_its_end() -> None:
     assert len(world.jobs) == 2
 
 
+@pytest.mark.parametrize(("before", "after", "running"), [(1, 2, 2), (2, 1, 1)])
+def test_a_reload_changes_how_many_sessions_there_may_be(
+    before: int, after: int, running: int
+) -> None:
+    world = started(max_sessions=before)
+    world.feed(
+        on.Reconfigured(
+            recycle=world.settings.recycle,
+            retry=world.settings.retry,
+            workers=None,
+            standby=1,
+            engine_changed=False,
+            max_sessions=after,
+        )
+    )
+    world.submit(4)
+    world.settle()
+    assert len(world.jobs) == running
+    assert world.core.health.ceiling() == after
+
+
 def test_a_new_engine_rolls_every_worker_and_a_restarted_template_none() -> None:
     world = started()
     first = set(world.alive)
