@@ -121,15 +121,51 @@ def test_a_short_trouble_is_over_while_a_long_recording_is_still_being_sent(
         assert sttd.status()["queue"]["running"] == 1
 
 
+def entra(service: Running, **more: object) -> dict[str, object]:
+    options = {"host": service.host, "auth": "entra", "credential": "managed-identity"}
+    return {"name": "azure", "azure": {**options, "properties": HURRY, **more}}
+
+
+def test_workers_that_are_recycled_after_each_job_cost_the_identity_one_request(
+    service: Running, recording: Path
+) -> None:
+    service.service.access = Access()
+    with (
+        running_identity() as identity,
+        daemon(engine=entra(service), pool={"workers": 3}, recycle={"max_requests": 1}) as sttd,
+    ):
+        sttd.start(env=identity.environment)
+        for n in range(8):
+            sttd.drop(f"{n}.wav", recording)
+        for n in range(8):
+            assert sttd.transcript(str(n))["segments"]
+        assert len(identity.asked) == 1
+
+
+def test_a_role_that_is_assigned_later_lets_the_held_jobs_go(
+    service: Running, recording: Path
+) -> None:
+    service.service.access = Access(tokens=("nobody has this one",))
+    with running_identity() as identity, daemon(engine=entra(service)) as sttd:
+        sttd.start(env=identity.environment)
+        for n in range(3):
+            sttd.drop(f"{n}.wav", recording)
+        sttd.until("engine.changed", state="unauthorized")
+        service.service.access = Access()
+        for n in range(3):
+            assert sttd.transcript(str(n))["segments"]
+        assert sttd.status()["engine"]["state"] == "ok"
+        assert sttd.status()["queue"]["failed"] == 0
+
+
 def test_an_identity_that_hangs_holds_every_job_and_fails_none(
     service: Running, recording: Path
 ) -> None:
     service.service.access = Access()
-    entra = {"auth": "entra", "credential": "managed-identity", "stall_timeout": "1s"}
     with (
         running_identity() as identity,
         daemon(
-            engine={"name": "azure", "azure": {"host": service.host, **entra}},
+            engine=entra(service, stall_timeout="1s"),
             recycle={"stall_timeout": "6s"},
             retry={"max_attempts": 1},
         ) as sttd,
@@ -147,8 +183,7 @@ def test_an_identity_that_hangs_holds_every_job_and_fails_none(
 def test_a_daemon_that_is_told_to_end_does_not_wait_for_an_identity_that_hangs(
     service: Running, recording: Path
 ) -> None:
-    entra = {"auth": "entra", "credential": "managed-identity", "stall_timeout": "1s"}
-    section = {"name": "azure", "azure": {"host": service.host, **entra}}
+    section = entra(service, stall_timeout="1s")
     with running_identity() as identity, daemon(engine=section) as sttd:
         identity.answers.clear()
         sttd.start(env=identity.environment)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import json
 import os
 import socket
 import stat
@@ -123,6 +124,53 @@ def test_a_managed_identitys_token_opens_the_door(service: Running, identity: Id
 
     assert tokens_seen(service) == identity.tokens
     assert identity.asked[0]["resource"] == ["https://cognitiveservices.azure.com"]
+
+
+def test_a_user_assigned_identity_is_asked_for_by_its_client_id(identity: Identity) -> None:
+    settings = read_settings({"host": "ws://h", **ENTRA, "client_id": "0a1b"})
+
+    assert OwnSource(settings).get().value == identity.tokens[0]
+    assert "0a1b" in str(identity.asked[0])
+
+
+def test_the_metadata_service_of_a_virtual_machine_is_asked_where_nothing_else_is_named(
+    identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in identity.environment:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", identity.url)
+
+    for credential in ("managed-identity", "default"):
+        settings = read_settings({"host": "ws://h", **ENTRA, "credential": credential})
+        assert OwnSource(settings).get().value == identity.tokens[-1]
+
+
+def test_the_command_line_interface_is_asked_where_that_is_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, identity: Identity
+) -> None:
+    token, ends = fake_jwt(9, time.time() + 600), int(time.time() + 600)
+    answer = {"accessToken": token, "expires_on": ends, "expiresOn": "2099-01-01 00:00:00.000000"}
+    az = tmp_path / "az"
+    az.write_text(f"#!/bin/sh\necho \"$@\" >{tmp_path}/asked\necho '{json.dumps(answer)}'\n")
+    az.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    grant = OwnSource(read_settings({"host": "ws://h", **ENTRA, "credential": "cli"})).get()
+
+    assert (grant.value, grant.expires_at) == (token, ends)
+    assert "https://cognitiveservices.azure.com" in (tmp_path / "asked").read_text()
+    assert not identity.asked
+
+
+@pytest.mark.parametrize("credential", ["environment", "workload-identity"])
+def test_a_credential_that_lacks_its_environment_says_which(
+    identity: Identity, credential: str
+) -> None:
+    settings = read_settings({"host": "ws://h", **ENTRA, "credential": credential})
+
+    with pytest.raises(AuthenticationError, match=r"(?i)environment|client_id|tenant"):
+        OwnSource(settings).get()
+    assert not identity.asked
 
 
 def test_on_a_regional_address_the_token_is_composed_with_the_resource(
