@@ -39,6 +39,7 @@ HELPERS = {
             "AZURE_CLIENT_CERTIFICATE_PASSWORD",
             "AZURE_PASSWORD",
             "IDENTITY_HEADER",
+            "MSI_SECRET",
             "CREDENTIALS_DIRECTORY",
             "STTD_CREDENTIAL_*",
         ),

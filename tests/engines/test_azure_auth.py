@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import importlib
 import json
 import os
 import socket
@@ -440,6 +441,12 @@ def test_the_supervisors_table_knows_the_broker() -> None:
     assert helper.variable == BROKER_VARIABLE
     assert fnmatch.filter(["STTD_CREDENTIAL_SPEECH_KEY"], helper.secrets[-1])
     assert TOKEN_VARIABLE in helper.secrets
+    # what azure-identity reads secrets from
+    names = vars(importlib.import_module("azure.identity._constants").EnvironmentVariables)
+    secretive = {"SECRET", "HEADER", "PASSWORD"}
+    wanted = {n for n in names.values() if isinstance(n, str) and n.split("_")[-1] in secretive}
+    assert len(wanted) >= 4
+    assert wanted <= set(helper.secrets)
 
 
 # -- grants ------------------------------------------------------------------------------------
