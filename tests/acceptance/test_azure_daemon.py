@@ -259,6 +259,21 @@ def test_a_quota_smaller_than_configured_is_found_by_itself_and_fails_none(
         assert sttd.status()["queue"]["failed"] == 0
 
 
+def test_a_service_that_says_nothing_holds_the_queue_until_a_probe_is_heard(
+    service: Running, recording: Path
+) -> None:
+    service.service.plan = [Behaviour(silent_from_s=0.0)]
+    with daemon(engine=azure(service, stall_timeout="500ms"), pool={"workers": 3}) as sttd:
+        start(sttd)
+        for n in range(6):
+            sttd.drop(f"{n}.wav", recording)
+        sttd.until("engine.changed", state="unavailable")
+        service.service.plan = [Behaviour()]
+        for n in range(6):
+            assert sttd.transcript(str(n))["segments"]
+        assert sttd.status()["queue"]["failed"] == 0
+
+
 def test_memory_deep_shows_the_native_objects_of_the_sdk(service: Running, recording: Path) -> None:
     def handles(jobs: int) -> object:
         found = sttd.json("memory", "--deep")["workers"]

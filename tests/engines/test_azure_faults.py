@@ -143,6 +143,26 @@ def test_the_daemon_hears_of_the_services_state_before_the_clean_up(service: Run
     assert [type(error) for error in recording.reports] == [EngineUnavailableError]
 
 
+@pytest.mark.parametrize(
+    ("behaviour", "reports"),
+    [
+        (Behaviour(turn_start=False), [EngineUnavailableError]),
+        (Behaviour(silent_from_s=0.0), [EngineUnavailableError]),
+        (Behaviour(silent_from_s=2.5), []),
+    ],
+)
+def test_a_service_that_never_said_anything_is_probed_before_others_meet_the_same(
+    service: Running, behaviour: Behaviour, reports: list[type[EngineError]]
+) -> None:
+    service.service.plan = [behaviour]
+    recording = Recording(6.0)
+
+    with pytest.raises(TransientEngineError, match="said nothing"):
+        transcribe(engine_for(service.host, stall_timeout=0.5), recording)
+
+    assert [type(error) for error in recording.reports] == reports
+
+
 def test_a_request_that_only_this_job_made_fails_this_job_alone(service: Running) -> None:
     service.service.plan = [Behaviour(status=400)]
     options = TranscribeOptions(languages=("xx-XX",))

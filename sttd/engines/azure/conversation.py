@@ -68,6 +68,7 @@ class Conversation:
         self._ending = Ending(wished=self._wished)
         self._progress_at = 0.0
         self._progress_taken = 0
+        self._heard = False  # a phrase, of whatever status
         self._renew_at = float("inf")
         self._tick_s = min(TICK_S, job.stall_timeout / 4 or TICK_S)
         language = job.languages[0] if len(job.languages) == 1 else None
@@ -171,6 +172,7 @@ class Conversation:
         match event:
             case Phrase(json):
                 self._progress_at = time.monotonic()
+                self._heard = True
                 segment = self._read(json)
                 if segment is not None:
                     yield segment
@@ -224,7 +226,11 @@ class Conversation:
         if self._ending.over or not self._job.stall_timeout or quiet_s < self._job.stall_timeout:
             return
         if self._ending.connected:
-            raise TransientEngineError(f"the service has said nothing for {quiet_s:.0f} s")
+            silence = f"the service has said nothing for {quiet_s:.0f} s"
+            if not self._heard:
+                # its fault or this recording's: whether others are heard, a probe will tell
+                self._audio.report(EngineUnavailableError(silence))
+            raise TransientEngineError(silence)
         raise EngineUnavailableError(f"no connection to the service within {quiet_s:.0f} s")
 
     def _renew(self, session: Session) -> None:
