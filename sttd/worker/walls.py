@@ -62,33 +62,41 @@ _NUMBER, _ARCHITECTURE = 0, 4  # offsets in struct seccomp_data; arguments from 
 _X32 = 0x40000000  # another table of calls on x86_64, which the numbers below do not cover
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _PROT_EXEC = 4
+_ANY = 0xFFFFFFFF
 
 _EVERYWHERE = range(
     424, 441
 )  # pidfd_send_signal, io_uring_*, the mount calls, clone3, openat2, ...
-_LATER = (442, 443, 447, 452)  # mount_setattr, quotactl_fd, memfd_secret, fchmodat2
+# mount_setattr, quotactl_fd, memfd_secret, fchmodat2, setxattrat, removexattrat, open_tree_attr,
+# file_setattr
+_LATER = (442, 443, 447, 452, 463, 466, 467, 469)
 # socket connect accept bind listen socketpair, clone fork vfork execve execveat, kill and its kin,
-# shm*, every call that changes names, modes, owners or times, ptrace and its kin, mounts, quota,
+# shm*, every call that changes names, modes, owners, attributes or times, by path or by descriptor,
+# ptrace and its kin, whatever sets another process's priority, processors or memory, mounts, quota,
 # modules, keys, clocks, inotify fanotify, perf bpf userfaultfd, unshare setns, memfd_create.
 # tests/unit/test_walls.py has the names.
 _DENIED: dict[str, tuple[int, tuple[int, ...]]] = {
     "x86_64": (
         0xC000003E,
         (
-            29, 30, 31, 41, 42, 43, 49, 50, 53, 56, 57, 58, 59, 62, 76, 82, 83, 84, 85, 86, 87, 88,
-            90, 92, 94, 101, 103, 129, 132, 133, 135, 155, 159, 161, 163, 164, 165, 166, 167, 168,
-            169, 170, 171, 175, 176, 179, 188, 189, 197, 198, 200, 227, 235, 246, 248, 249, 250,
-            253, 258, 259, 260, 261, 263, 264, 265, 266, 268, 272, 280, 288, 294, 297, 298, 300,
-            303, 304, 305, 308, 310, 311, 312, 313, 316, 319, 320, 321, 322, 323,
+            29, 30, 31, 41, 42, 43, 49, 50, 53, 56, 57, 58, 59, 62, 76, 82, 83, 84, 85,
+            86, 87, 88, 90, 91, 92, 93, 94, 101, 103, 129, 132, 133, 135, 141, 142, 144,
+            155, 159, 161, 163, 164, 165, 166, 167, 168, 169, 170, 171, 175, 176, 179,
+            188, 189, 190, 197, 198, 199, 200, 203, 227, 235, 246, 248, 249, 250, 251,
+            253, 256, 258, 259, 260, 261, 263, 264, 265, 266, 268, 272, 279, 280, 288,
+            294, 297, 298, 300, 303, 304, 305, 308, 310, 311, 312, 313, 314, 316, 319,
+            320, 321, 322, 323,
         ),
     ),
     "aarch64": (
         0xC00000B7,
         (
-            5, 6, 14, 15, 26, 33, 34, 35, 36, 37, 38, 39, 40, 41, 45, 51, 53, 54, 60, 88, 89, 92,
-            97, 104, 105, 106, 112, 116, 117, 129, 130, 138, 142, 161, 162, 170, 171, 194, 195, 196,
-            198, 199, 200, 201, 202, 203, 217, 218, 219, 220, 221, 224, 225, 240, 241, 242, 262,
-            264, 265, 266, 268, 270, 271, 272, 273, 276, 279, 280, 281, 282, 294,
+            5, 6, 7, 14, 15, 16, 26, 30, 33, 34, 35, 36, 37, 38, 39, 40, 41, 45, 51, 52,
+            53, 54, 55, 60, 88, 89, 92, 97, 104, 105, 106, 112, 116, 117, 118, 119, 122,
+            129, 130, 138, 140, 142, 161, 162, 170, 171, 194, 195, 196, 198, 199, 200,
+            201, 202, 203, 217, 218, 219, 220, 221, 224, 225, 238, 239, 240, 241, 242,
+            262, 264, 265, 266, 268, 270, 271, 272, 273, 274, 276, 279, 280, 281, 282,
+            294,
         ),
     ),
 }  # fmt: skip
@@ -99,8 +107,16 @@ _PARTLY: dict[str, tuple[tuple[int, int, int], ...]] = {
         (257, 2, _WRITING),  # openat
         (9, 2, _PROT_EXEC),  # mmap
         (10, 2, _PROT_EXEC),  # mprotect
+        (329, 2, _PROT_EXEC),  # pkey_mprotect
+        (302, 0, _ANY),  # prlimit64 of any process but oneself (0)
     ),
-    "aarch64": ((56, 2, _WRITING), (222, 2, _PROT_EXEC), (226, 2, _PROT_EXEC)),
+    "aarch64": (
+        (56, 2, _WRITING),
+        (222, 2, _PROT_EXEC),
+        (226, 2, _PROT_EXEC),
+        (288, 2, _PROT_EXEC),
+        (261, 0, _ANY),
+    ),
 }
 # Signals to oneself alone: abort and raise(3) need it.
 _TGKILL = {"x86_64": 234, "aarch64": 131}
