@@ -68,6 +68,7 @@ class Fetches:
         self._under_way += 1
         try:
             async with self._places:
+                self._refuse_remembered(url)  # it may have failed for another while this waited
                 return await self._fetch(url)
         except FetchError as error:
             self._remember(url, error)

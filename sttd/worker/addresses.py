@@ -15,6 +15,18 @@ import msgspec
 
 HTTPS = 443
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last 32 bits
+# What `is_global` takes for public, at least in some versions of Python, and no recording is at.
+_SPECIAL = tuple(
+    ipaddress.ip_network(each)
+    for each in (
+        "168.63.129.16/32",  # the platform of an Azure machine, which no other can reach
+        "192.0.0.0/24",  # IETF protocol assignments; a cloud's metadata service among them
+        "192.88.99.0/24",  # the relays of 6to4, deprecated (RFC 7526)
+        "fec0::/10",  # site-local, deprecated (RFC 3879)
+        "3fff::/20",  # documentation (RFC 9637)
+        "5f00::/16",  # segment routing (RFC 9602)
+    )
+)
 _V4_COMPATIBLE = ipaddress.IPv6Network("::/96")  # RFC 4291, 2.5.5.1; deprecated
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -81,6 +93,8 @@ def is_public(address: str) -> bool:
 def _is_global(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address) and address in _NAT64:
         return True  # as far as the address inside it is
+    if any(address in network for network in _SPECIAL):
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 

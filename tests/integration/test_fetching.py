@@ -16,7 +16,7 @@ import pytest
 from sttd.config import Settings
 from sttd.config.sections import Limits, Url
 from sttd.supervisor.access import Peer
-from sttd.supervisor.fetches import FetchError, Fetches, name_of
+from sttd.supervisor.fetches import MAX_AT_ONCE, MAX_WAITING, FetchError, Fetches, name_of
 from sttd.supervisor.intake import Intake
 from sttd.supervisor.records import JobRow
 from sttd.wire import replies as answer
@@ -293,6 +293,21 @@ def test_an_address_that_failed_is_not_tried_again_for_a_while(liar: Liar, tmp_p
     assert len(liar.requests) == 1
 
 
+def test_whoever_waited_while_an_address_failed_does_not_try_it_again(
+    liar: Liar, tmp_path: Path
+) -> None:
+    liar.answers["/"] = says(status="404 Not Found", Content_Length=0)
+    one = fetches(liar, tmp_path)
+
+    async def many() -> list[Path | BaseException]:
+        asks = (one.fetch(liar.url("/")) for _ in range(MAX_AT_ONCE + MAX_WAITING))
+        return await asyncio.gather(*asks, return_exceptions=True)
+
+    said = [str(each) for each in asyncio.run(many())]
+    assert all("404" in each for each in said)
+    assert len(liar.requests) <= 2 * MAX_AT_ONCE  # those that were under way when it was known
+
+
 def test_a_certificate_of_somebody_else_is_refused(liar: Liar, tmp_path: Path) -> None:
     one = fetches(liar, tmp_path)
     other = tmp_path / "other"
@@ -314,7 +329,8 @@ def test_a_helper_that_dies_is_a_failure_and_leaves_nothing(liar: Liar, tmp_path
         "127.0.0.1", "10.1.2.3", "169.254.169.254", "192.168.0.1", "100.64.0.1", "0.0.0.0",
         "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1",
         "::ffff:10.0.0.1", "::10.0.0.1", "64:ff9b::10.0.0.1", "2002:7f00:1::", "ff02::1",
-        "2001:db8::1", "nonsense",
+        "2001:db8::1", "3fff::1", "fec0::1", "5f00::1", "192.0.0.192", "192.88.99.1",
+        "168.63.129.16", "::ffff:168.63.129.16", "nonsense",
     ],
 )  # fmt: skip
 def test_an_address_that_is_not_of_the_internet_is_not_public(address: str) -> None:
