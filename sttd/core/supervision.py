@@ -334,7 +334,9 @@ class Supervision:
             else:
                 out.append(do.Announce("daemon.recovered", {"reasons": list(self._said_degraded)}))
             self._said_degraded = reasons
-        if self.mode is Mode.DRAINING and not self._said_drained and self.work.at_rest():
+        # who stops drains first; once its time is up, jobs are given back and nothing was drained
+        drains = self.mode is Mode.DRAINING or self._stop_at is not None
+        if drains and not self._said_drained and self.work.at_rest():
             self._said_drained = True
             out.append(do.Announce("daemon.drained", {}))
 

@@ -157,11 +157,13 @@ class Deeds:
             "code": how.code,
             "message": how.message,
         }
-        if how.code == "quarantined":
-            self._log.event("job.quarantined", **fields)
-        self._log.event("job.failed", **fields)
-        await self._settling.drop_staging(job)
-        await self._insist(lambda: self._settling.dispose(job.id))
+        try:
+            await self._settling.drop_staging(job)
+            await self._insist(lambda: self._settling.dispose(job.id))
+        finally:  # whoever hears of it finds the original and its .error.json in failed/
+            if how.code == "quarantined":
+                self._log.event("job.quarantined", **fields)
+            self._log.event("job.failed", **fields)
 
     async def cancel(self, job: Job) -> None:
         """Cancelled while it ran, or before it began to."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sttd.client import Client
 from tests.support.daemon import Daemon, daemon
 from tests.support.waiting import eventually
 from tests.support.wav import tone
@@ -138,3 +139,23 @@ def test_a_value_of_the_environment_is_shown_with_the_variable_it_comes_from(wav
         assert shown["retry.backoff"]["origin"].startswith(str(sttd.config))
         assert shown["retry.backoff_max"]["origin"] == "default"
         assert wav.exists()
+
+
+def test_whoever_hears_of_a_failure_finds_the_report_and_the_original(
+    sttd: Daemon, tmp_path: Path
+) -> None:
+    junk = tmp_path / "junk.wav"
+    junk.write_bytes(b"this is no recording" * 50)
+    failed = sttd.state / "failed"
+    with Client(sttd.endpoint) as client, client.follow(["job.failed"]) as heard:
+        for number in range(5):
+            sttd.drop(f"{number}.wav", junk)
+            event = next(heard)
+            assert (failed / f"{event['source']}.error.json").exists()
+            assert (failed / str(event["source"])).exists()
+
+
+def test_an_idle_daemon_that_is_stopped_says_that_it_is_drained(sttd: Daemon) -> None:
+    assert sttd.stop() == 0
+    names = [e["event"] for e in sttd.events() if e["event"].startswith("daemon.")]
+    assert names[-4:] == ["daemon.stopping", "daemon.draining", "daemon.drained", "daemon.stopped"]
