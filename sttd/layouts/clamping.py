@@ -32,6 +32,12 @@ def clamp(segments: Iterable[Segment], duration_s: float) -> tuple[list[Segment]
     return ordered, changes
 
 
+def segments_in(changes: Iterable[str]) -> int:
+    """How many segments the lines of `clamp` are about; one where they were only sorted."""
+    named = [line.partition(":")[0] for line in changes]
+    return len({name for name in named if name.startswith("segment ")}) or min(len(named), 1)
+
+
 def _segment(segment: Segment, duration_s: float, where: str, changes: list[str]) -> Segment:
     start, end = _span(segment.start_s, segment.end_s, duration_s, where, changes)
     words = [_word(word, duration_s, where, changes) for word in segment.words]

@@ -66,7 +66,7 @@ def write_outputs(
         outputs=tuple(outputs),
         duration_s=duration_s,
         sha256=source.sha256,
-        clamped=len(changed),
+        clamped=layouts.segments_in(changed),
     )
 
 

@@ -16,7 +16,7 @@ import referencing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sttd.layouts import FORMATS, clamp, file_name, render
+from sttd.layouts import FORMATS, clamp, file_name, render, segments_in
 from sttd.layouts.subtitles import COLUMNS, LINES, LONGEST_S
 from sttd.transcripts import EngineInfo, Segment, Source, Transcript, Word
 
@@ -324,6 +324,7 @@ def test_speakers_become_numbers_and_those_of_a_later_session_stay_apart() -> No
 def test_good_segments_are_left_as_they_are() -> None:
     good = [spoken("one two three"), segment("Yes.", 5.0, 6.0, confidence=1.0)]
     assert clamp(good, 61.4) == (good, [])
+    assert segments_in([]) == 0
 
 
 def test_what_violates_the_order_of_time_is_put_right_and_told() -> None:
@@ -340,6 +341,7 @@ def test_what_violates_the_order_of_time_is_put_right_and_told() -> None:
         "segment 2: start_s -1.000 became 0.000",
         "segments were not in order of time: sorted",
     ]
+    assert segments_in(changes) == 3
 
 
 def test_words_are_put_right_likewise() -> None:
@@ -347,6 +349,7 @@ def test_words_are_put_right_likewise() -> None:
     mended, changes = clamp([segment("a b", 1.0, 4.0, words=words)], 10.0)
     assert [(w.text, w.end_s) for w in mended[0].words] == [("a", 2), ("b", 10.0)]
     assert len(changes) == 2
+    assert segments_in(changes) == 1
 
 
 def test_less_than_a_millisecond_is_no_news() -> None:
