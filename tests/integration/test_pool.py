@@ -246,6 +246,7 @@ def test_a_template_with_threads_refuses_to_fork_and_names_them() -> None:
             pool.fork("w-1", 1)
             message = (await told.until("exited", "w-1"))[-1]
             assert "threads" in message
+            assert "stray" in message
             assert "spawn" in message
 
     run_async(body)
