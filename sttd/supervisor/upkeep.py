@@ -1,4 +1,4 @@
-"""What the daemon does for itself every minute, so that it can run for years.
+"""What the daemon does for itself every minute or so, so that it can run for years.
 
 Forgets uploads that nobody continues, makes the ballast again, prunes old rows, removes old
 originals, copies the ledger once a day. Everything in small steps between which the daemon goes
@@ -23,6 +23,7 @@ from sttd.supervisor.retention import Trust
 
 EVERY_S = 60.0
 FILES_EVERY_S = 3600.0
+LEAST_S = 1.0  # where [retention] has times that are shorter than these
 BACKUP_EVERY_S = 86_400.0
 BACKUP = "backup.db"  # beside the ledger
 ROWS_A_STEP = 500  # of each kind in one transaction
@@ -57,9 +58,10 @@ class Upkeep:
         self._troubles: dict[str, str] = {}
 
     async def run(self) -> None:
-        """A round every minute, until cancelled."""
+        """A round every minute, or oftener where less is kept, until cancelled."""
         while True:
-            await asyncio.sleep(EVERY_S)
+            keep = self.settings.retention
+            await asyncio.sleep(_period(EVERY_S, keep.done, keep.failed, keep.rows))
             await self.round()
 
     async def round(self) -> None:
@@ -77,7 +79,8 @@ class Upkeep:
             with self._telling("rows"):
                 rows = await self._prune_rows(now_ns)
             if boottime >= self._files_at:
-                self._files_at = boottime + FILES_EVERY_S
+                keep = self.settings.retention
+                self._files_at = boottime + _period(FILES_EVERY_S, keep.done, keep.failed)
                 with self._telling("files"):
                     files = await self._prune_files(now_ns)
         if rows or files:
@@ -155,6 +158,11 @@ class ClockSetError(Exception):
 
     def __str__(self) -> str:
         return "the clock was set by an hour or more: nothing is thrown away for a day"
+
+
+def _period(most: float, *kept: float) -> float:
+    """As short as the shortest time that something is kept, so that it is not kept much longer."""
+    return min(most, max(LEAST_S, min((each for each in kept if each > 0), default=most)))
 
 
 def _step(names: Iterator[int]) -> tuple[int, int]:

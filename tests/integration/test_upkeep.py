@@ -214,6 +214,17 @@ async def test_what_is_kept_long_enough_goes_and_what_is_kept_for_ever_stays(
 
 
 @asynchronous
+async def test_what_is_kept_for_less_than_an_hour_is_looked_for_more_often(tmp_path: Path) -> None:
+    async with opened(ledger_path(tmp_path)) as ledger:
+        home = Home(tmp_path, ledger, done=300.0)
+        await home.upkeep.round()
+        put(home.settings.done_dir / "a.wav")
+        home.clocks.ahead = 301.0
+        await home.upkeep.round()
+        assert files(home.settings.done_dir) == []
+
+
+@asynchronous
 async def test_thousands_of_old_rows_go_in_small_transactions(tmp_path: Path) -> None:
     path = ledger_path(tmp_path)
     async with opened(path) as ledger:
