@@ -287,7 +287,7 @@ def _sockets(settings: Settings) -> Iterator[Misfit]:
                 yield Misfit(
                     (f"control.{name}", f"control.{needed}"),
                     f"a tcp endpoint needs control.{needed}",
-                    "set it (sttd keygen makes the keys), or use ipc://",
+                    "set it (sttctl keygen makes the keys), or use ipc://",
                 )
 
 
