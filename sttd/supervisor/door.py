@@ -1,4 +1,4 @@
-"""How many may be connected at once: the door of unix sockets is shut while there are too many.
+"""How many may be connected at once, and how much of the daemon's memory they may take.
 
 libzmq ends the whole process when accept says EMFILE on an ipc socket, and every connection costs
 memory. So connections are counted as libzmq tells of them, in a thread of its own because the
@@ -6,21 +6,34 @@ event loop may be busy, and above a limit the sockets' names are taken away: nob
 whoever is connected is served, and connections without a handshake are dropped by libzmq after
 HANDSHAKE_MS. Below three quarters of the limit the names come back. On tcp, where libzmq bears
 EMFILE, the kernel drops what would open a connection.
+
+libzmq bounds a frame, but not how many make up a message, and hands none over before the last has
+come; nor how much waits for a peer that reads nothing. So while anybody is connected the process's
+memory is looked at, and when it has grown by more than clients can make it grow honestly, all of
+them are disconnected: what was half there is freed, and honest clients come again by themselves.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
+import socket
 import struct
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import zmq
 
+from sttd.linux import PAGE
+
 MOST = 1024  # connections to both sockets
 SHARE = 4  # at most a quarter of the descriptors this process may have
+MOST_GROWN = 128 << 20  # bytes of memory; 64 requests and 32 uploads take far less
+WEIGH_MS = 100  # while anybody is connected
+SETTLE_S = 1.0  # until what the disconnected have left is freed
 # zmq_socket_monitor(3): an accepted descriptor, and the ways by which it is given up
 _OPENED = zmq.Event.ACCEPTED
 _GONE = zmq.Event.DISCONNECTED | zmq.Event.CLOSED
@@ -35,6 +48,8 @@ def limit() -> int:
 
 class Entry(Protocol):
     """Where clients come in: `listener.UnixListener`, `gate.TcpListener`."""
+
+    fd: int
 
     def shut(self) -> None:
         """Let nobody in."""
@@ -60,6 +75,12 @@ class Door:
         self._monitors = [each.get_monitor_socket(_OPENED | _GONE) for each in sockets]
         self._open: set[int] = set()  # descriptors, which libzmq's one thread opens and closes
         self._shut = False
+        self._names = set()
+        for listener in listeners:
+            with _another(listener.fd) as line:
+                self._names.add(_name(line))
+        self._grown_from = _memory()
+        self._weigh_at = 0.0
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._watch, name="door", daemon=True)
         self._thread.start()
@@ -78,12 +99,14 @@ class Door:
         for monitor in self._monitors:
             poller.register(monitor, zmq.POLLIN)
         while True:
-            ready = dict(poller.poll())
+            ready = dict(poller.poll(WEIGH_MS if self._open else None))
             if self._bell in ready:
                 return
             for monitor in self._monitors:
                 if monitor in ready:
                     self._count(monitor)
+            if self._open:
+                self._weigh()
 
     def _count(self, monitor: zmq.Socket[bytes]) -> None:
         """Take what the monitor tells; the door is looked after at every change."""
@@ -107,3 +130,53 @@ class Door:
             for listener in self._listeners:
                 listener.reopen()
             self._tell(f"{count} clients are connected: others can connect again")
+
+    def _weigh(self) -> None:
+        """Disconnect everybody when the process has grown too much."""
+        now = time.monotonic()
+        if now < self._weigh_at:
+            return
+        memory = _memory()
+        if self._weigh_at:  # they were disconnected a moment ago: this is what is left
+            self._weigh_at, self._grown_from = 0.0, memory
+        elif memory - self._grown_from > MOST_GROWN:
+            self._weigh_at = now + SETTLE_S
+            for descriptor in self._open:
+                self._disconnect(descriptor)
+            self._tell(
+                f"memory grew by {memory - self._grown_from >> 20} MiB while {len(self._open)} "
+                "clients were connected: all were disconnected"
+            )
+        else:
+            self._grown_from = min(self._grown_from, memory)
+
+    def _disconnect(self, descriptor: int) -> None:
+        """Shut one down, unless libzmq has closed it and the number is another's by now."""
+        with contextlib.suppress(OSError), _another(descriptor) as line:
+            if _name(line) in self._names:
+                line.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def _another(descriptor: int) -> Iterator[socket.socket]:
+    """A socket of libzmq's by a descriptor of our own. Raises OSError where it is no socket."""
+    own = os.dup(descriptor)
+    try:
+        line = socket.socket(fileno=own)
+    except OSError:
+        os.close(own)
+        raise
+    with line:
+        yield line
+
+
+def _name(line: socket.socket) -> object:
+    """What connections have in common with the socket they came in by: its path, or its port."""
+    name: object = line.getsockname()
+    return name[1] if isinstance(name, tuple) else name
+
+
+def _memory() -> int:
+    """Of this process, resident, in bytes."""
+    with open("/proc/self/statm", "rb", buffering=0) as file:
+        return int(file.read(128).split()[1]) * PAGE

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import zmq
 
+from sttd.client import Client
 from sttd.supervisor.control import MAX_MESSAGE
 from sttd.wire import requests
 from tests.support.daemon import Daemon, daemon
@@ -21,6 +22,7 @@ from tests.support.waiting import eventually
 
 SEED = 20260131
 GROWTH = 24 << 20  # bytes of RSS allowed: allocators keep some of what bursts needed
+PART = 1_000_000  # bytes; control.max_message takes it
 VALID = [
     requests.encode(each)
     for each in (
@@ -155,6 +157,36 @@ def check(sttd: Daemon, frames: int) -> list[str]:
         f"{answered} valid requests among them answered",
         f"the daemon grew by {grown() / (1 << 20):.1f} MiB",
     ]
+
+
+def sent_until_cut_off(line: socket.socket, part: bytes) -> int:
+    """How many bytes of a message without an end went out."""
+    sent = 0
+    while sent < 4 << 30:
+        try:
+            line.sendall(part)
+        except (BrokenPipeError, ConnectionResetError):
+            break
+        sent += len(part)
+    return sent
+
+
+def test_a_message_without_an_end_is_cut_off_and_its_memory_given_back(fuzzed: Daemon) -> None:
+    me = psutil.Process(fuzzed.pid)
+    fuzzed.status()
+    before = me.memory_info().rss
+    part = b"\x03" + struct.pack(">Q", PART) + bytes(PART)  # a long frame, and more to come
+    with Client(fuzzed.endpoint) as client, socket.socket(socket.AF_UNIX) as line:
+        assert client.status().daemon.state == "running"
+        line.connect(str(fuzzed.home / "c.sock"))
+        line.sendall(GREETING)
+        assert len(line.recv(len(GREETING), socket.MSG_WAITALL)) == len(GREETING)
+        line.sendall(READY)
+        assert b"READY" in line.recv(64)
+        assert sent_until_cut_off(line, part) < 2 << 30
+        assert client.status().daemon.state == "running"  # it was cut off as well, and came again
+    eventually(lambda: me.memory_info().rss - before < GROWTH, "the memory is given back", 20)
+    assert "all were disconnected" in fuzzed.until("control.trouble")["message"]
 
 
 def test_tens_of_thousands_of_bad_frames_change_nothing(fuzzed: Daemon) -> None:
