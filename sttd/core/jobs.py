@@ -63,3 +63,4 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     duration_s: float | None = None
     priority: int = 0
     options: str = "{}"  # the sidecar as JSON
+    file_name: str = ""  # the source's name as it is on disk, by surrogateescape; "": as `name`

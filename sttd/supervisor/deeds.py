@@ -73,7 +73,7 @@ class Deeds:
             duration_s=done.duration_s,
             outputs=outputs,
         )
-        await self._insist(lambda: self._settling.keep(job.id, job.name))
+        await self._insist(lambda: self._settling.keep(job.id, job.file_name or job.name))
 
     async def _insist(self, deed: Callable[[], Awaitable[T]]) -> T:
         """Do what must be done, again and again while the disk is full."""

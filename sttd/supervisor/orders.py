@@ -7,7 +7,11 @@ from pathlib import Path
 
 from sttd.config import Settings
 from sttd.core.jobs import Job
+from sttd.supervisor import names
+from sttd.supervisor.records import printable
 from sttd.wire import messages as say
+
+LONGEST_STEM = 200  # bytes; a layout's suffix fits behind it
 
 
 def run(settings: Settings, job: Job, generation: int, spool: Path) -> say.Run:
@@ -20,7 +24,7 @@ def run(settings: Settings, job: Job, generation: int, spool: Path) -> say.Run:
         name=job.name,
         spool=str(spool),
         staging=str(settings.outbox_dir / ".tmp" / f"{job.id}.{job.attempt}"),
-        stem=Path(job.out_name).name,
+        stem=_stem(job.out_name),
         formats=tuple(settings.outbox.formats),
         options=job.options,
         limits=say.DecodeLimits(
@@ -29,6 +33,14 @@ def run(settings: Settings, job: Job, generation: int, spool: Path) -> say.Run:
         ),
         resume=settings.resumes,
     )
+
+
+def _stem(out_name: str) -> str:
+    """What the outputs are called in the staging folder, where any text does, and only text.
+
+    They get their own names, which may be no UTF-8, when they are published.
+    """
+    return names.fit(printable(names.split(out_name)[1]), LONGEST_STEM)
 
 
 def load_engine(settings: Settings) -> say.Load:

@@ -107,7 +107,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
     name: str  # the source's name, printable
     spool: str  # absolute folder: audio, segments.jsonl
     staging: str  # absolute folder to create under outbox/.tmp; outputs go here
-    stem: str  # file name stem of the outputs, e.g. "meeting-2"
+    stem: str  # of the outputs in the staging folder, printable, e.g. "meeting-2"
     formats: tuple[str, ...]
     options: str  # the sidecar's JSON
     limits: DecodeLimits

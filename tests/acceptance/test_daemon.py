@@ -250,3 +250,23 @@ def test_a_crashed_job_goes_on_behind_its_last_committed_segment(
         assert starts == sorted(starts)
         assert [s for s in starts if s < resumed] == starts[:2]
         assert sttd.until("job.resumed")["segments"] == 2
+
+
+def test_a_name_that_is_no_text_is_carried_through_byte_for_byte(wav: Path) -> None:
+    with daemon() as sttd:
+        sttd.start()
+        inbox = os.fsencode(sttd.state / "inbox")
+        names = (b"caf\xe9", b"\xff" * 200)
+        for name in names:
+            with open(inbox + b"/." + name, "wb") as part:
+                part.write(wav.read_bytes())
+            os.rename(part.name, inbox + b"/" + name + b".wav")
+        sttd.until("job.succeeded", len(names))
+        for name in names:
+            place = os.fsencode(sttd.state / "outbox") + b"/" + name
+            assert os.path.exists(place + b".json")
+            assert os.path.exists(place + b".txt")
+        eventually(lambda: sttd.leftovers() == [])
+        kept = os.listdir(os.fsencode(sttd.state / "done"))
+        assert sorted(kept) == sorted(name + b".wav" for name in names)
+        assert sttd.stop() == 0

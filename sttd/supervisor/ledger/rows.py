@@ -140,6 +140,7 @@ def claimed(row: Row) -> Job:
         duration_s=duration_s,
         priority=_priority,
         options=options,
+        file_name=os.fsdecode(name),
     )
 
 
