@@ -19,6 +19,7 @@ from sttd.supervisor.lease import is_being_written
 from sttd.supervisor.spool import signature_of
 
 _CHUNK = 8 << 20  # bytes copied at a time
+_TO_SEARCH, _TO_READ = 1, 4  # bits of a mode
 _NO_KERNEL_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
@@ -70,7 +71,7 @@ def _open(path: Path, allowed: Sequence[Path], uid: int | None) -> int:
             try:
                 file = open_beneath(folder, str(parts), FILE)
                 try:
-                    _check_rights(folder, parts, os.fstat(file), uid)
+                    _check_rights(folder, parts, file, uid)
                 except BaseException:
                     os.close(file)
                     raise
@@ -88,33 +89,52 @@ def _check_unchanged(path: Path, source: int, before: os.stat_result) -> None:
         raise RefusedError(f"{path} changed while it was copied")
 
 
-def _check_rights(root: int, parts: PurePath, file: os.stat_result, uid: int | None) -> None:
+def _check_rights(root: int, parts: PurePath, file: int, uid: int | None) -> None:
     """Whether the client's own user may get at the file, by its mode and those of its folders.
 
-    Raises RefusedError, OSError.
+    An access control list may say otherwise than the mode and is not judged: the client sends
+    the bytes, for which the kernel has judged. Raises RefusedError, OSError.
     """
     if uid == 0:
         return
     groups = _groups(uid)
-    to_search, to_read = 1, 4
-    wanted = [(folder, to_search) for folder in _folders(root, parts)]
-    for place, right in (*wanted, (file, to_read)):
-        shift = 0
-        if uid is not None and place.st_uid == uid:
-            shift = 6
-        elif place.st_gid in groups:
-            shift = 3
-        if not (place.st_mode >> shift) & right:
-            raise RefusedError(f"{parts.name} is not readable for the user who asks")
+    for descriptor in _folders(root, parts):
+        _check_right(descriptor, _TO_SEARCH, parts.name, uid, groups)
+    _check_right(file, _TO_READ, parts.name, uid, groups)
 
 
-def _folders(root: int, parts: PurePath) -> Iterator[os.stat_result]:
-    """The allowed folder and each one on the way from it to the file."""
-    yield os.fstat(root)
+def _check_right(
+    descriptor: int, right: int, name: str, uid: int | None, groups: frozenset[int]
+) -> None:
+    place = os.fstat(descriptor)
+    shift = 0
+    if uid is not None and place.st_uid == uid:
+        shift = 6
+    elif _has_list(descriptor):
+        raise RefusedError(f"{name}: an access control list says who may read it")
+    elif place.st_gid in groups:
+        shift = 3
+    if not (place.st_mode >> shift) & right:
+        raise RefusedError(f"{name} is not readable for the user who asks")
+
+
+def _has_list(descriptor: int) -> bool:
+    """Whether there is an access control list, of which the mode shows a part only."""
+    try:  # by way of /proc, for a descriptor of O_PATH has no attributes
+        return bool(os.getxattr(f"/proc/self/fd/{descriptor}", "system.posix_acl_access"))
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+            return False
+        raise
+
+
+def _folders(root: int, parts: PurePath) -> Iterator[int]:
+    """Descriptors of the allowed folder and of each one on the way from it to the file."""
+    yield root
     for depth in range(1, len(parts.parts)):
         place = open_beneath(root, str(PurePath(*parts.parts[:depth])), PLACE)
         try:
-            yield os.fstat(place)
+            yield place
         finally:
             os.close(place)
 

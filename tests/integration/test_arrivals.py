@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -614,6 +615,21 @@ def _private_folder(allowed: Path) -> Path:
     return folder / "a.wav"
 
 
+def _listed(allowed: Path) -> Path:
+    """Everybody may read it, but for the one whom its access control list names."""
+    path = allowed / "a.wav"
+    path.write_bytes(b"x")
+    path.chmod(0o644)
+    owner, user, group, mask, others = 0x01, 0x02, 0x04, 0x10, 0x20  # linux/posix_acl.h
+    entries = ((owner, 6, -1), (user, 0, 65534), (group, 4, -1), (mask, 4, -1), (others, 4, -1))
+    data = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    try:
+        os.setxattr(path, "system.posix_acl_access", data)
+    except OSError as error:
+        pytest.skip(f"no access control lists here: {error.strerror}")
+    return path
+
+
 def _device(allowed: Path) -> Path:
     os.mkfifo(allowed / "pipe.wav")
     return allowed / "pipe.wav"
@@ -643,6 +659,7 @@ def _folder(allowed: Path) -> Path:
         _linked_folder,
         _private,
         _private_folder,
+        _listed,
         _device,
         _huge,
         _missing,
