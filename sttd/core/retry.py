@@ -95,6 +95,7 @@ COUNTED = frozenset(
     }
 )
 CRASHES = frozenset({FailureKind.CRASHED, FailureKind.RSS_CEILING})
+ENVIRONMENT_S = 1.0  # at least, before a machine that lacks something is asked again
 MOST_ATTEMPTS = 100  # whatever progress each of them made (docs: the contract's accounting)
 
 
@@ -108,7 +109,9 @@ def decide(policy: RetryPolicy, counters: Counters, ended: Ended) -> Decision:
         return Never(None)
     if ended.kind not in COUNTED:
         held = ended.kind is not FailureKind.SHUTDOWN
-        delay = policy.backoff if ended.kind is FailureKind.ENVIRONMENT else 0.0
+        # `backoff` may be 0, and no count would ever end trying at once again
+        ill = ended.kind is FailureKind.ENVIRONMENT
+        delay = max(policy.backoff, ENVIRONMENT_S) if ill else 0.0
         return Again(delay_s=delay, failures=failures, crashes=crashes, interrupted=not held)
     failures += 1
     crashes += ended.kind in CRASHES

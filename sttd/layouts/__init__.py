@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sttd.layouts.azure import azure
-from sttd.layouts.clamping import clamp, segments_in
+from sttd.layouts.clamping import as_text, clamp, segments_in
 from sttd.layouts.plain import manifest, txt
 from sttd.layouts.subtitles import srt, vtt
 from sttd.transcripts import Transcript
 
-__all__ = ["FORMATS", "clamp", "file_name", "render", "segments_in"]
+__all__ = ["FORMATS", "as_text", "clamp", "file_name", "render", "segments_in"]
 
 _LAYOUTS: dict[str, tuple[str, Callable[[Transcript], bytes]]] = {
     "json": (".json", manifest),

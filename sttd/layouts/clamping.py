@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import msgspec
+
 from sttd.transcripts import Segment, Word
 
 TOLERANCE = 0.001  # seconds; layouts round to it, so a smaller change is no news
@@ -30,6 +32,21 @@ def clamp(segments: Iterable[Segment], duration_s: float) -> tuple[list[Segment]
     if ordered != mended:
         changes.append("segments were not in order of time: sorted")
     return ordered, changes
+
+
+def as_text(segment: Segment) -> Segment:
+    """The segment with every text as UTF-8 can hold it, and nothing else changed."""
+    unheard: list[str] = []
+    return msgspec.structs.replace(
+        segment,
+        text=_text(segment.text, "", unheard),
+        speaker=segment.speaker and _text(segment.speaker, "", unheard),
+        language=segment.language and _text(segment.language, "", unheard),
+        words=tuple(
+            msgspec.structs.replace(word, text=_text(word.text, "", unheard))
+            for word in segment.words
+        ),
+    )
 
 
 def segments_in(changes: Iterable[str]) -> int:

@@ -7,6 +7,7 @@ renames the outputs into place) and decides no retry.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from sttd import layouts
 from sttd.engines import (
     AuthenticationError,
     Engine,
@@ -77,11 +79,20 @@ def classify(error: BaseException) -> tuple[str, str]:
 
 
 def message_of(error: BaseException) -> str:
-    """One line for people."""
-    text = " ".join(str(error).split())[:1000]
+    """One line for people, and text: an error that names a file may hold what is none."""
+    text = " ".join(str(error).split())[:1000].encode("utf-8", "backslashreplace").decode()
     if isinstance(error, EngineError) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _pause_of(error: BaseException) -> float | None:
+    """How long the engine wants to wait, if that is a number: it may be a header's text."""
+    try:
+        pause_s = float(getattr(error, "retry_after_s", None) or 0.0)
+    except (TypeError, ValueError):
+        return None
+    return pause_s if 0.0 < pause_s < math.inf else None
 
 
 class JobRunner:
@@ -183,9 +194,15 @@ class Attempt:
             if session > 1 and said.speaker is not None:
                 # labels of a later session never pass for those of an earlier one
                 said = msgspec.structs.replace(said, speaker=f"{session}/{said.speaker}")
-            self.journal.commit(said)
+            self._commit(said)
             # each is told: that something was committed decides what a crash counts for
             self.progress(self._audio.position_s if self._audio else 0.0)
+
+    def _commit(self, said: Segment) -> None:
+        try:
+            self.journal.commit(said)
+        except UnicodeEncodeError:  # half a character: see layouts
+            self.journal.commit(layouts.as_text(said))
 
     def progress(self, position_s: float, *, writing: bool = False) -> None:
         """Tell how far the recording was read, or that only the outputs are left to write."""
@@ -240,7 +257,7 @@ class Attempt:
             kind=kind,
             code=code,
             message=message_of(error),
-            retry_after_s=getattr(error, "retry_after_s", None),
+            retry_after_s=_pause_of(error),
             segments=len(self._journal.said) if self._journal else 0,
             duration_s=self._audio.duration_s if self._audio else None,
             leaving=isinstance(error, DecoderDiedError),

@@ -55,8 +55,8 @@ class Journal:
 
     def commit(self, segment: Segment) -> None:
         """From now on this segment survives the worker."""
-        self.said.append(segment)
         self._write(Said(segment))
+        self.said.append(segment)
 
     def segments(self) -> list[Segment]:
         """All segments, those of earlier attempts first."""
@@ -72,4 +72,6 @@ class Journal:
         os.close(self._fd)
 
     def _write(self, line: Line) -> None:
-        os.write(self._fd, self._encoder.encode(line) + b"\n")
+        left = memoryview(self._encoder.encode(line) + b"\n")
+        while left:  # a disk that is nearly full takes a part, and says so at the next
+            left = left[os.write(self._fd, left) :]

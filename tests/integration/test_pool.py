@@ -153,6 +153,26 @@ def test_a_worker_transcribes_and_writes_every_output(tmp_path: Path) -> None:
     run_async(body)
 
 
+def test_what_an_engine_says_that_is_no_text_is_mended_and_kills_no_worker(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with pool_of("Careless") as (pool, told):
+            pool.start_templates(1, renew=False)
+            await told.until("template_ready", 1)
+            pool.fork("w-1", 1)
+            await told.until("said", "w-1", kind=say.Ready)
+            pool.send("w-1", a_job(tmp_path, '{"raise": true}'))
+            failed = (await told.until("said", "w-1", kind=say.Failed))[-1]
+            assert (failed.kind, failed.retry_after_s, failed.segments) == ("throttled", 12.0, 1)
+            assert "caf\\udce9.wav" in failed.message
+            pool.send("w-1", msgspec.structs.replace(a_job(tmp_path), resume=False))
+            await told.until("said", "w-1", kind=say.Done)
+            text = (tmp_path / "staging" / "talk.json").read_bytes()
+            first = msgspec.json.decode(text, type=Transcript).segments[0]
+            assert (first.text, first.speaker) == ("half \ufffd", "\ufffd")
+
+    run_async(body)
+
+
 def test_a_worker_is_the_supervisors_own_child_and_outlives_its_template() -> None:
     async def body() -> None:
         async with pool_of("Echo") as (pool, told):

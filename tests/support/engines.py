@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 
-from sttd.engines import Audio, Segment, TranscribeOptions
+from sttd.engines import Audio, Segment, ThrottledError, TranscribeOptions
 
 
 class Echo:
@@ -32,6 +32,18 @@ class Echo:
             time.sleep(0.05)
         seconds = heard / 32000
         yield Segment(start_s=audio.start_s, end_s=audio.start_s + seconds, text=f"{heard} bytes")
+
+
+class Careless(Echo):
+    """Says what is no text, and asks for a pause as a header would put it."""
+
+    name = "careless"
+
+    def transcribe(self, audio: Audio, options: TranscribeOptions) -> Iterator[Segment]:
+        yield Segment(start_s=0.0, end_s=0.1, text="half \ud800", speaker="\udcff")
+        if options.extra.get("raise"):
+            raise ThrottledError("no such file: 'caf\udce9.wav'", "12")  # type: ignore[arg-type]
+        yield from super().transcribe(audio, options)
 
 
 class Chatty(Echo):

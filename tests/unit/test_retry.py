@@ -79,6 +79,14 @@ def test_progress_does_not_carry_a_job_beyond_a_hundred_attempts() -> None:
     assert after(FailureKind.FAILED, attempt=100, segments=5) == Never(None)
 
 
+def test_a_machine_that_lacks_something_is_not_asked_without_a_pause() -> None:
+    policy = RetryPolicy(backoff=0.0)
+    counters, ended = Counters(attempt=1), Ended(kind=FailureKind.ENVIRONMENT)
+    again = decide(policy, counters, ended)
+    assert isinstance(again, Again)
+    assert again.delay_s >= 1
+
+
 def test_what_the_service_asks_for_is_waited_for() -> None:
     again = after(FailureKind.TRANSIENT, retry_after_s=77)
     assert isinstance(again, Again)
