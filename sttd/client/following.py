@@ -49,6 +49,10 @@ class Following:
     def __next__(self) -> EventView:
         return event(self._socket.recv_multipart())
 
+    def wait(self, seconds: float) -> bool:
+        """Whether there is an event within so long."""
+        return bool(self._socket.poll(int(seconds * 1000)))
+
     def __enter__(self) -> Self:
         return self
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,7 +13,11 @@ from sttd.ctl.session import Session, json_option, pass_session, print_json_line
 from sttd.wire.requests import MAX_LISTED
 from sttd.wire.views import EventView
 
+if TYPE_CHECKING:
+    from sttd.client.following import Following
+
 BEFORE_FOLLOWING = 10  # events shown first, as `journalctl -f` does
+ASK_S = 0.5  # without an event, until the daemon is asked whether it lives
 
 
 @click.command()
@@ -40,7 +45,9 @@ def events(
     start = None if since is None else moments.instant(since)
     default = BEFORE_FOLLOWING if follow and since is None else 100
     with contextlib.ExitStack() as stack:
-        live = stack.enter_context(session.client.follow(names)) if follow else iter(())
+        live: Iterator[EventView] = iter(())
+        if follow:
+            live = _while_alive(session, stack.enter_context(session.client.follow(names)))
         history = session.client.events(
             since=start, events=names, job=job, worker=worker, limit=limit or default
         )
@@ -49,6 +56,14 @@ def events(
         for event in _fresh(live, history):
             if job in (None, event.get("job")) and worker in (None, event.get("worker")):
                 show(event)
+
+
+def _while_alive(session: Session, following: Following) -> Iterator[EventView]:
+    """Events as they come; DaemonUnavailable when the daemon is gone, which brings none."""
+    while True:
+        while not following.wait(ASK_S):
+            session.client.version()
+        yield next(following)
 
 
 def _fresh(live: Iterator[EventView], shown: tuple[EventView, ...]) -> Iterator[EventView]:

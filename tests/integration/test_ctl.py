@@ -418,6 +418,15 @@ def test_events_follows_without_gap_or_repetition(daemon: Daemon) -> None:
     assert (code, error.strip()) == (130, "")
 
 
+def test_events_ends_its_following_when_the_daemon_is_gone(daemon: Daemon) -> None:
+    process = start("events", "--follow", STTD_SOCKET=daemon.endpoint)
+    eventually(lambda: any(isinstance(seen, requests.Events) for seen in daemon.seen))
+    daemon.stop()
+    code, _, error = finished(process)
+    assert code == 4
+    assert "no answer from the daemon" in error
+
+
 def test_an_event_that_the_history_had_already_is_not_shown_again() -> None:
     happened: list[EventView] = [
         {"timestamp": f"2026-01-31T12:00:0{second}.000Z", "event": "job.started"}
