@@ -103,7 +103,7 @@ def thread_names() -> list[str]:
     known = {thread.native_id: thread.name for thread in threading.enumerate()}
     names = []
     for task in sorted(os.listdir("/proc/self/task"), key=int):
-        with open(f"/proc/self/task/{task}/comm") as file:
+        with open(f"/proc/self/task/{task}/comm", errors="backslashreplace") as file:
             names.append(known.get(int(task)) or file.read().strip())
     return names
 

@@ -60,7 +60,8 @@ async def stacks(fd: int) -> str:
 
 def _text(path: str) -> str:
     try:
-        with open(path) as file:
+        # a thread's name is cut at 15 bytes, be it in the middle of a character
+        with open(path, errors="backslashreplace") as file:
             return file.read().strip()
     except OSError:
         return ""
