@@ -90,7 +90,25 @@ class Remembering:
 
     async def _over(self, life: WorkerLife) -> view.WhyView:
         events = await self._events(life.worker, life.started_ns - SLACK_NS, life.ended_ns)
-        return view.WhyView(about=life.worker, kind="worker", life=life_view(life), events=events)
+        return view.WhyView(
+            about=life.worker,
+            kind="worker",
+            life=life_view(life),
+            evidence=await self._of_the_last_job(life, events),
+            events=events,
+        )
+
+    async def _of_the_last_job(
+        self, life: WorkerLife, events: tuple[dict[str, object], ...]
+    ) -> tuple[dict[str, object], ...]:
+        """What was seen of a worker that was ended, or died, with a job."""
+        last = next((e["job"] for e in reversed(events) if e["event"] == "job.started"), None)
+        row = None if last is None else await self._ledger.job(str(last))
+        if row is None:
+            return ()
+        found = await asyncio.to_thread(self._evidence, row)
+        of_life = (life.worker, life.cause)
+        return tuple(one for one in found if (one.get("worker"), one.get("reason")) == of_life)
 
     async def _events(
         self, worker: str, since_ns: int, until_ns: int | None = None

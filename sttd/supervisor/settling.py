@@ -93,8 +93,8 @@ class Settling:
         await asyncio.to_thread(_remove, str(self._staging(job)))
 
     def evidence(self, job: str) -> list[object]:
-        """What was found before workers of this job were ended; empty once it left the spool."""
-        return _evidence(self._spool.evidence(job))
+        """What was found before workers of this job were ended: in the spool, later in logs/."""
+        return _evidence(self._spool.evidence(job)) or _evidence(self._spool.kept_evidence(job))
 
     def journal(self, job: str) -> Path:
         """Where what the job has said so far is, while it is in the spool."""

@@ -31,6 +31,7 @@ AUDIO = "audio"
 OPTIONS = "opts.json"
 JOB = "job.json"
 REPORT = "error.json"  # a failure's report on its way out
+EVIDENCE = "evidence.jsonl"
 UPLOADS = ".upload"
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -197,17 +198,24 @@ class Spool:
 
     def evidence(self, job: str) -> Path:
         """What was found out about attempts that ended badly, one JSON object a line."""
-        return self.folder(job) / "evidence.jsonl"
+        return self.folder(job) / EVIDENCE
+
+    def kept_evidence(self, job: str) -> Path:
+        """The same, once the job's folder is gone."""
+        return self.logs / f"{job}.{EVIDENCE}"
 
     def journal(self, job: str) -> Path:
         """What its worker has heard so far; nothing is there before the first attempt."""
         return self.folder(job) / journal.NAME
 
     def _keep_logs(self, job: str, folder: str) -> None:
-        """What an engine's library has logged outlives the spool, if the disk allows it."""
-        for suffix in ("", ".1"):
+        """An engine's log and the evidence outlive the spool, if the disk allows it.
+
+        A job that hung once and then succeeded is where somebody asks what it hung in.
+        """
+        for name in (SDK_LOG, f"{SDK_LOG}.1", EVIDENCE):
             with contextlib.suppress(OSError):
-                os.rename(f"{folder}/{SDK_LOG}{suffix}", self.logs / f"{job}.{SDK_LOG}{suffix}")
+                os.rename(f"{folder}/{name}", self.logs / f"{job}.{name}")
 
     def remove(self, job: str) -> None:
         """Delete the job's folder and what is left in it, and an empty shelf; may be repeated."""

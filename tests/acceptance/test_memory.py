@@ -83,6 +83,28 @@ def test_why_a_worker_is_gone_is_told_in_words_and_with_its_events(sttd: Daemon)
     assert "recycle.max_requests" in sttd.ctl("why", worker).stdout
 
 
+def test_where_a_worker_hung_is_told_even_when_its_job_has_succeeded_since(
+    wav: Path, tmp_path: Path
+) -> None:
+    hang = {"hang": True, "once_marker": str(tmp_path / "hung")}
+    with daemon(pool={"workers": 1}, recycle={"stall_timeout": "1s"}) as one:
+        one.start()
+        one.drop("talk.wav", wav, {"options": hang})
+        one.transcript("talk")
+        killed = one.until("worker.killed", reason="stalled")["worker"]
+        job = one.until("job.succeeded")["job"]
+        eventually(
+            lambda: one.json("show", job)["original"] is not None, "the original is put away"
+        )
+        assert one.leftovers() == []
+        eventually(lambda: one.json("workers", "--history")["lives"], "its life is over")
+        for about in (killed, job):
+            (evidence,) = one.json("why", about)["evidence"]
+            assert "hang" in evidence["stacks"]
+            assert evidence["threads"]
+            assert "misdeeds.py" in one.ctl("why", about).stdout
+
+
 def test_why_a_job_failed_comes_with_its_attempt_its_workers_life_and_the_evidence(
     sttd: Daemon,
 ) -> None:
