@@ -50,17 +50,17 @@ def _within(key: str, section: str) -> bool:
 
 
 def _print(settings: tuple[SettingView, ...]) -> None:
-    from rich.table import Table  # noqa: PLC0415 - slow to import
-    from rich.text import Text  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415 - slow to import
 
     from sttd.ctl import views  # noqa: PLC0415
+    from sttd.ctl.tables import Column, Fitted  # noqa: PLC0415
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("KEY", "VALUE", "FROM"):
-        table.add_column(column, overflow="fold")
+    table = Fitted(
+        Column(title="key"), Column(title="value", least=16), Column(title="from", least=20)
+    )
     for one in settings:
         style = "dim" if one.origin == "default" else ""
-        table.add_row(
+        table.add(
             one.key, human.plain(human.toml(one.value)), Text(human.plain(one.origin), style=style)
         )
     views.console().print(table)

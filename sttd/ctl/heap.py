@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sttd.ctl import human, views
+from sttd.ctl.tables import Column, Fitted
 from sttd.wire.memory import ForecastView, HeapView, MemoryView, SlopeView, WorkerMemoryView
 
 
@@ -32,17 +33,16 @@ def show(view: MemoryView) -> None:
             out.print(Text(f"  not asked: {worker.not_asked}", style="dim"))
 
 
-def _table(workers: Iterable[WorkerMemoryView]) -> Table:
+def _table(workers: Iterable[WorkerMemoryView]) -> Fitted:
     numbers = ("jobs", "rss", "pss", "uss", "peak", "leak/job", "to soft", "to ceiling")
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("worker", "state", *numbers, "next recycle"):
-        if column in numbers:
-            table.add_column(column.upper(), justify="right", no_wrap=True)
-        else:
-            table.add_column(column.upper(), no_wrap=True)
+    table = Fitted(
+        *(Column(title=name, right=name in numbers) for name in ("worker", "state", *numbers)),
+        Column(title="next recycle", least=16),
+        narrowing=("peak", "pss", "to soft", "uss", "jobs"),
+    )
     for worker in workers:
         leak = worker.leak_per_job_bytes
-        table.add_row(
+        table.add(
             worker.id,
             views.state(worker.state),
             str(worker.jobs),

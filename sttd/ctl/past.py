@@ -9,11 +9,11 @@ import datetime as dt
 from collections.abc import Iterable, Mapping
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from sttd.ctl import human, views
 from sttd.ctl.reasons import DECIDERS, because
+from sttd.ctl.tables import Column, Fitted
 from sttd.wire.codes import Code
 from sttd.wire.lives import AttemptView, LifeView, WhyView
 
@@ -26,12 +26,15 @@ def lives(found: Iterable[LifeView]) -> None:
     out = views.console()
     now = dt.datetime.now(dt.UTC)
     numbers = ("jobs", "rss", "peak", "leak/job", "kill", "replaced", "age")
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("worker", "cause", "decider", *numbers, "ended"):
-        justify = "right" if column in numbers else "left"
-        table.add_column(column.upper(), justify=justify, no_wrap=True)  # type: ignore[arg-type]  # two literals
+    table = Fitted(
+        *(
+            Column(title=name, right=name in numbers)
+            for name in ("worker", "cause", "decider", *numbers, "ended")
+        ),
+        narrowing=("~ended", "decider", "age", "replaced", "kill", "leak/job", "peak"),
+    )
     for life in found:
-        table.add_row(
+        table.add(
             life.worker,
             Text(life.cause, style="bold red" if life.cause in BAD else ""),
             life.decider,
@@ -42,12 +45,9 @@ def lives(found: Iterable[LifeView]) -> None:
             _short(life.kill_latency_s),
             _short(life.replacement_latency_s),
             human.span(life.age_s),
-            human.ago(life.ended, now),
+            (human.ago(life.ended, now), human.ago(life.ended, now).removesuffix(" ago")),
         )
-    if table.row_count:
-        out.print(table)
-    else:
-        out.print(Text("no worker has ended yet", style="dim"))
+    out.print(table if table.rows else Text("no worker has ended yet", style="dim"))
 
 
 def why(view: WhyView) -> None:

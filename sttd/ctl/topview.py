@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from sttd.ctl import human, views
 from sttd.ctl.pace import Pace
+from sttd.ctl.tables import Column, Fitted
 from sttd.wire.views import JobView, StatusView, WorkerView
 
 BAR = 20  # characters of a bar
@@ -66,58 +66,76 @@ def _queue(picture: Picture) -> Text:
     return text
 
 
-def _workers(picture: Picture) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("", "WORKER", "STATE", "JOBS", "AGE", "MEMORY", "JOB", "PROGRESS", "PACE"):
-        right = column in ("JOBS", "AGE")
-        table.add_column(
-            column, justify="right" if right else "left", no_wrap=True, overflow="ellipsis"
-        )
+def _workers(picture: Picture) -> Fitted:
+    """Where there is little room bars are shorter, and columns go; the rest is kept whole."""
+    table = Fitted(
+        Column(title=""),
+        Column(title="worker"),
+        Column(title="state"),
+        Column(title="jobs", right=True),
+        Column(title="age", right=True),
+        Column(title="memory"),
+        Column(title="job", least=12),
+        Column(title="progress"),
+        Column(title="pace"),
+        narrowing=("~pace", "~memory", "~progress", "age", "jobs", "pace", "progress", "job"),
+        tells=False,
+    )
     for worker in picture.status.pool.workers:
         job = picture.jobs.get(worker.job or "")
         chosen = worker.id == picture.selected
-        table.add_row(
+        table.add(
             "▶" if chosen else " ",
             Text(worker.id, style="bold reverse" if chosen else "bold"),
             views.state(worker.state),
             str(worker.requests),
             human.span(worker.age_s),
-            memory_bar(worker, picture.soft_bytes, picture.ceiling_bytes),
+            _memory(worker, picture.soft_bytes, picture.ceiling_bytes),
             human.plain(job.source.name) if job else "",
             _progress(job) if job else "",
-            human.pace(*picture.going.get(job.job, (None, None))) if job else "",
+            _pace(*picture.going.get(job.job, (None, None))) if job else "",
         )
     return table
 
 
-def memory_bar(worker: WorkerView, soft: int, ceiling: int) -> Text:
+def _memory(worker: WorkerView, soft: int, ceiling: int) -> tuple[Text, Text]:
+    whole = memory_bar(worker, soft, ceiling)
+    if ceiling or soft:
+        whole.append(f" of {human.size(ceiling or soft)}", style="dim")
+    return whole, memory_bar(worker, soft, ceiling, BAR // 2)
+
+
+def memory_bar(worker: WorkerView, soft: int, ceiling: int, cells: int = BAR) -> Text:
     """RSS against the ceiling (else the soft line, else its peak), with a tick at the soft line."""
     full = ceiling or soft or worker.peak_rss_bytes or 1
-    filled = min(BAR, round(worker.rss_bytes / full * BAR))
-    tick = min(BAR - 1, int(soft / full * BAR)) if soft and ceiling else None
+    filled = min(cells, round(worker.rss_bytes / full * cells))
+    tick = min(cells - 1, int(soft / full * cells)) if soft and ceiling else None
     colour = "green"
     if soft and worker.rss_bytes > soft:
         colour = "yellow"
     if ceiling and worker.rss_bytes > 0.9 * ceiling:
         colour = "bold red"
     text = Text()
-    for cell in range(BAR):
+    for cell in range(cells):
         if cell == tick:
             text.append("┃", style="yellow")
         else:
             text.append("█" if cell < filled else "·", style=colour if cell < filled else "dim")
     text.append(f" {human.size(worker.rss_bytes)}")
-    if ceiling or soft:
-        text.append(f" of {human.size(ceiling or soft)}", style="dim")
     return text
 
 
-def _progress(job: JobView) -> Text:
+def _pace(speed: float | None, left_s: float | None) -> tuple[str, str]:
+    whole = human.pace(speed, left_s)
+    return whole, whole.replace(" x real time", "x")
+
+
+def _progress(job: JobView) -> tuple[Text, Text]:
     if not job.duration_s:
-        return Text(human.clock(job.progress_s))
+        return (Text(human.clock(job.progress_s)),) * 2
     share = min(1.0, job.progress_s / job.duration_s)
     filled = round(share * BAR / 2)
     text = Text("█" * filled, style="cyan")
     text.append("·" * (BAR // 2 - filled), style="dim")
-    text.append(f" {human.clock(job.progress_s)}/{human.clock(job.duration_s)}")
-    return text
+    times = f"{human.clock(job.progress_s)}/{human.clock(job.duration_s)}"
+    return text.append(f" {times}"), Text(times)

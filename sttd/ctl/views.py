@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sttd.ctl import human, timeline
+from sttd.ctl.tables import Column, Fitted
 from sttd.wire import views
 
 PIPE_WIDTH = 1000  # columns: nothing is cut or wrapped for a program that reads along
@@ -57,18 +58,6 @@ def state(name: str) -> Text:
     """A state in its colour."""
     style = "green" if name == "up" else STYLES.get(name, "")
     return Text(name, style=style)
-
-
-def _table(*columns: str, right: Iterable[str] = ()) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(
-            column.upper(),
-            justify="right" if column in right else "left",
-            no_wrap=column not in ("name", "error"),
-            overflow="fold",
-        )
-    return table
 
 
 def status(view: views.StatusView) -> None:
@@ -140,9 +129,15 @@ def workers(found: Iterable[views.WorkerView], out: Console | None = None) -> No
     """`sttctl workers`."""
     out = out or console()
     numbers = ("pid", "jobs", "rss", "peak", "pss", "threads", "fds", "age")
-    table = _table("worker", "state", *numbers, "job", right=numbers)
+    table = Fitted(
+        Column(title="worker"),
+        Column(title="state"),
+        *(Column(title=name, right=True) for name in numbers),
+        Column(title="job"),
+        narrowing=("pss", "fds", "threads", "pid", "peak", "age"),
+    )
     for worker in found:
-        table.add_row(
+        table.add(
             worker.id,
             state(worker.state),
             str(worker.pid),
@@ -155,32 +150,38 @@ def workers(found: Iterable[views.WorkerView], out: Console | None = None) -> No
             human.span(worker.age_s),
             worker.job or "",
         )
-    if table.row_count:
-        out.print(table)
-    else:
-        out.print(Text("no workers", style="dim"))
+    out.print(table if table.rows else Text("no workers", style="dim"))
 
 
 def jobs(found: Iterable[views.JobView]) -> None:
     """`sttctl jobs`, and the end of `wait`."""
     out = console()
     now = dt.datetime.now(dt.UTC)
-    table = _table("job", "state", "name", "audio", "tries", "created", "error",
-                   right=("audio", "tries"))  # fmt: skip
+    found = list(found)
+    table = Fitted(
+        Column(title="job"),
+        Column(title="state"),
+        Column(title="name", least=12),
+        Column(title="audio", right=True),
+        Column(title="tries", right=True),
+        Column(title="created"),
+        Column(title="error", least=24),
+        narrowing=(
+            *(() if any(job.error for job in found) else ("error",)),  # nothing is in it
+            *("~created", "tries", "audio", "created"),
+        ),
+    )
     for job in found:
-        table.add_row(
+        table.add(
             job.job,
             state(job.state),
             human.plain(job.source.name),
             _audio(job),
             str(job.attempts),
-            human.ago(job.created, now),
+            (human.ago(job.created, now), human.ago(job.created, now).removesuffix(" ago")),
             human.plain(f"{job.error.code}: {job.error.message}") if job.error else "",
         )
-    if table.row_count:
-        out.print(table)
-    else:
-        out.print(Text("no jobs", style="dim"))
+    out.print(table if table.rows else Text("no jobs", style="dim"))
 
 
 def _audio(job: views.JobView) -> str:
