@@ -6,11 +6,15 @@ Shapes records; decides nothing. `now` is monotonic seconds.
 from __future__ import annotations
 
 from collections import deque
+from signal import Signals
 
 import msgspec
 
 from sttd.core.commands import Bury
+from sttd.core.recycling import RecyclePolicy
 from sttd.core.workers import Worker
+
+MIB = 1 << 20
 
 OPERATORS = frozenset({"requested", "cancelled", "reloaded", "scaled", "shutdown"})
 
@@ -38,13 +42,29 @@ def life_of(worker: Worker, cause: str, signal: int | None, now: float) -> Bury:
     )
 
 
-def how_it_ended(reason: str, code: int | None, signal: int | None) -> str:
-    """In words, how a worker ended while it held a job."""
-    if reason != "crashed":
-        return f"was ended: {reason}"
-    if signal is not None:
-        return f"died by signal {signal}"
-    return f"exited with code {code}"
+def how_it_ended(policy: RecyclePolicy, reason: str, code: int | None, signal: int | None) -> str:
+    """In words, how a worker ended while it held a job: what a job's error says of it."""
+    match reason:
+        case "crashed" if signal is not None:
+            return f"died by signal {named(signal)}"
+        case "crashed":
+            return f"exited with code {code}"
+        case "rss_ceiling":
+            return f"grew past {policy.rss_ceiling // MIB} MiB (recycle.rss_ceiling), was killed"
+        case "stalled":
+            return f"made no progress for {policy.stall_timeout:g} s, was killed"
+        case "job_timeout":
+            return "worked for longer than recycle.job_timeout allows, was killed"
+        case _:
+            return f"was ended: {reason}"
+
+
+def named(signal: int) -> str:
+    """`11 (SIGSEGV)`; the bare number of one that has no name, such as a real-time signal."""
+    try:
+        return f"{signal} ({Signals(signal).name})"
+    except ValueError:
+        return str(signal)
 
 
 class Vacancies:

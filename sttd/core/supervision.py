@@ -214,7 +214,7 @@ class Supervision:
                 run, worker.run = worker.run, None
                 reason = self.staff.exited(worker, code, signal, message, now, out)
                 if run is not None:
-                    how = how_it_ended(reason, code, signal)
+                    how = how_it_ended(self.staff.policy, reason, code, signal)
                     self.work.lost(worker, run, reason, how, by_signal=signal is not None, out=out)
             case _:
                 assert_never(event)

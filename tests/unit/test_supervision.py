@@ -8,6 +8,7 @@ from sttd.core import commands as do
 from sttd.core import events as on
 from sttd.core.admission import Room, admit
 from sttd.core.health import EngineState
+from sttd.core.lives import how_it_ended
 from sttd.core.recycling import RecyclePolicy
 from sttd.core.retry import FailureKind, RetryPolicy
 from sttd.core.throttle import BAR_MOST_S, DEGRADED_AFTER
@@ -112,6 +113,24 @@ def test_a_job_that_crashed_goes_to_a_fresh_worker_and_a_used_one_makes_way() ->
     (worker,) = world.jobs
     assert world.served.get(worker, 0) == 0
     assert world.core.staff.recycles["predicted"] == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "code", "signal", "words"),
+    [
+        ("crashed", None, 11, "died by signal 11 (SIGSEGV)"),
+        ("crashed", None, 40, "died by signal 40"),  # a real-time signal has no name
+        ("crashed", 3, None, "exited with code 3"),
+        ("rss_ceiling", None, 9, "grew past 512 MiB (recycle.rss_ceiling), was killed"),
+        ("stalled", None, 9, "made no progress for 60 s, was killed"),
+        ("job_timeout", None, 9, "worked for longer than recycle.job_timeout allows, was killed"),
+        ("requested", 0, None, "was ended: requested"),
+    ],
+)
+def test_a_jobs_error_says_in_words_and_figures_how_its_worker_ended(
+    reason: str, code: int | None, signal: int | None, words: str
+) -> None:
+    assert how_it_ended(RecyclePolicy(), reason, code, signal) == words
 
 
 def test_a_sample_over_the_ceiling_kills_at_once_and_requeues_the_job() -> None:
