@@ -42,7 +42,7 @@ FIELDS: dict[str, str] = {
     "pid": "process id",
     "position_s": "seconds of audio handed to the engine",
     "priority": "higher runs first",
-    "ready_s": "seconds from fork to the worker's first word",
+    "ready_s": "seconds from the decision to fork it to the worker's first word",
     "reason": "why the worker leaves: a key of `recycles` in `sttctl status`",
     "reasons": "what is wrong, one line each",
     "requests": "jobs the worker has finished",

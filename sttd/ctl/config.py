@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from sttd.ctl import human
+from sttd.ctl.completing import complete_section
 from sttd.ctl.session import Session, json_option, pass_session, print_json
 from sttd.wire.lives import ConfigView, SettingView
 
@@ -16,7 +17,7 @@ def config() -> None:
 
 @config.command()
 @click.option("--changed", is_flag=True, help="Only what is not at its default.")
-@click.argument("section", required=False)
+@click.argument("section", required=False, shell_complete=complete_section)
 @json_option
 @pass_session
 def show(session: Session, section: str | None, changed: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sttd.ctl import moments
+from sttd.ctl.completing import complete_event, complete_job, complete_past_worker
 from sttd.ctl.session import Session, json_option, pass_session, print_json_line
 from sttd.wire.requests import MAX_LISTED
 from sttd.wire.views import EventView
@@ -23,9 +24,18 @@ ASK_S = 0.5  # without an event, until the daemon is asked whether it lives
 @click.command()
 @click.option("--follow", "-f", is_flag=True, help="Go on with what happens from now on.")
 @click.option("--since", metavar="T", help="A time, or so long ago: 10min, 2h, 1d.")
-@click.option("--event", "names", multiple=True, metavar="E", help="job.failed, or job; repeat.")
-@click.option("--job", metavar="JOB", help="Only this job's.")
-@click.option("--worker", metavar="WORKER", help="Only this worker's.")
+@click.option(
+    "--event",
+    "names",
+    multiple=True,
+    metavar="E",
+    shell_complete=complete_event,
+    help="job.failed, or job; repeat.",
+)
+@click.option("--job", metavar="JOB", shell_complete=complete_job, help="Only this job's.")
+@click.option(
+    "--worker", metavar="WORKER", shell_complete=complete_past_worker, help="Only this worker's."
+)
 @click.option(
     "--limit", type=click.IntRange(1, MAX_LISTED), default=None, metavar="N", help="At most N."
 )

@@ -9,7 +9,12 @@ import click
 
 from sttd.client import WaitTimeout
 from sttd.ctl import human, moments
-from sttd.ctl.completing import complete_job
+from sttd.ctl.completing import (
+    complete_job,
+    complete_retriable,
+    complete_state,
+    complete_waiting,
+)
 from sttd.ctl.session import (
     Exit,
     Session,
@@ -33,7 +38,9 @@ _SORT: dict[str, Callable[[JobView], Any]] = {
 
 
 @click.command()
-@click.option("--state", metavar="S", help="Only those in this state.")
+@click.option(
+    "--state", metavar="S", shell_complete=complete_state, help="Only those in this state."
+)
 @click.option("--since", metavar="T", help="Created then or later: a time, or 10min, 2h, 1d.")
 @click.option("--until", metavar="T", help="Created before.")
 @click.option("--name", metavar="PART", help="The recording's name has this in it.")
@@ -132,7 +139,7 @@ def wait(session: Session, jobs: tuple[str, ...], timeout: float | None) -> int:
 
 
 @click.command()
-@click.argument("job", shell_complete=complete_job)
+@click.argument("job", shell_complete=complete_waiting)
 @json_option
 @pass_session
 def cancel(session: Session, job: str) -> None:
@@ -145,7 +152,7 @@ def cancel(session: Session, job: str) -> None:
 
 
 @click.command()
-@click.argument("job", required=False, shell_complete=complete_job)
+@click.argument("job", required=False, shell_complete=complete_retriable)
 @click.option("--all-failed", is_flag=True, help="Every job that has failed.")
 @json_option
 @pass_session

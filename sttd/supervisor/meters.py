@@ -94,7 +94,7 @@ class Meters:
             "sttd_job_realtime_factor", "Seconds of work for each second of audio.", FACTORS
         )
         self._ready = histogram(
-            "sttd_worker_ready_seconds", "From fork to the worker's first word."
+            "sttd_worker_ready_seconds", "From the decision to fork to the worker's first word."
         )
         self._leave = histogram(
             "sttd_worker_leave_seconds", "From being told to leave until the worker was gone."

@@ -63,6 +63,8 @@ def test_bash_completes_verbs_and_options(environ: Mapping[str, str]) -> None:
     assert offered("sttctl", "re") == VERBS
     assert "--json" in offered("sttctl", "status", "--j")
     assert {"bash", "zsh", "fish"} <= offered("sttctl", "completion", "''")
+    assert "deferred" in offered("sttctl", "jobs", "--state", "''")
+    assert {"job", "job.failed"} <= offered("sttctl", "events", "--event", "job")
 
 
 def test_fish_completes_verbs_with_what_they_do(environ: Mapping[str, str]) -> None:
