@@ -23,6 +23,7 @@ from sttd.config.checking import BUILT_IN, EngineCheck, check
 from sttd.config.loading import ETC
 from sttd.config.problems import Problem
 from sttd.config.sections import Settings
+from sttd.credentials import variable_of
 
 STATE_DIR = str(Settings().state_dir)
 PLACES = ("region", "endpoint", "host")  # of Azure's service: exactly one
@@ -146,7 +147,9 @@ def look_at(target: Path) -> None:
     if os.path.lexists(target):
         raise FileExistsError(f"{target} is there already; change it, or choose another by -o")
     if not target.parent.is_dir():
-        raise FileNotFoundError(f"No such file or directory: {target.parent}; mkdir -p it first")
+        raise FileNotFoundError(
+            f"No such file or directory: {target.parent}; mkdir -p it, or choose -o"
+        )
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise PermissionError(
             f"{target.parent} is not yours to write to; ask as root, or choose -o"
@@ -214,9 +217,12 @@ def next_steps(wishes: Wishes, target: Path) -> str:
     here = "" if service else f" -c {target}"
     steps = []
     if wishes.engine == "azure" and wishes.key:
-        file = f"/etc/sttd/credentials/{wishes.key}"
-        put = f"install -m 640 -g sttd /dev/stdin {file}" if service else f"its file, {file}, 0640"
-        steps.append(f"put the key there, end by Ctrl-D:  {put}")
+        file, name = f"/etc/sttd/credentials/{wishes.key}", variable_of(wishes.key)
+        steps.append(
+            f"put the key there, end by Ctrl-D:  install -m 640 -g sttd /dev/stdin {file}"
+            if service
+            else f"type the key, unseen:  read -rs {name} && export {name}"
+        )
     if service and wishes.state_dir not in (None, STATE_DIR):
         steps.append(f'let the service use {wishes.state_dir}: "Another folder", docs/install.md')
     steps.append(f"try the engine:    sttd check-engine{here}")
@@ -225,4 +231,6 @@ def next_steps(wishes: Wishes, target: Path) -> str:
     else:
         steps.append(f"start the daemon:  sttd{here}")
     steps.append(f"drop a recording into {wishes.state_dir or STATE_DIR}/inbox")
+    if not service:
+        steps.append(f"look at it:        STTD_CONFIG={target} sttctl status")
     return "\n".join(f"  {number}. {step}" for number, step in enumerate(steps, 1))

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 DEFAULT_ENDPOINT = "ipc:///run/sttd/control.sock"
 RECONNECT_MS = 50
 MAX_REPLY = 16 << 20  # bytes; a thousand jobs, or a long timeline
-START_HINT = "start it with `systemctl start sttd`, or `sttd -c FILE` in the foreground"
+START_HINT = (
+    "start it with `systemctl start sttd`, or `sttd -c FILE` in the foreground; "
+    "STTD_SOCKET names one that listens elsewhere"
+)
 
 T = TypeVar("T")
 

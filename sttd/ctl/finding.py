@@ -25,7 +25,7 @@ def endpoint(given: str | None, environ: Mapping[str, str] = os.environ) -> str:
         given
         or environ.get("STTD_SOCKET")
         or environ.get("STTD_CONTROL__ENDPOINT")
-        or _configured(environ.get("STTD_CONFIG") or DEFAULT_CONFIG)
+        or _configured(environ.get("STTD_CONFIG") or "")
         or DEFAULT_ENDPOINT
     )
     if found.startswith("/"):
@@ -38,7 +38,24 @@ def endpoint(given: str | None, environ: Mapping[str, str] = os.environ) -> str:
     return found
 
 
-def _configured(path: str) -> str | None:
+def _configured(named: str) -> str | None:
+    """What the daemon reads: the file that is named, else the default one and its overlays."""
+    if named:
+        return _endpoint_in(named)
+    folder = f"{os.path.dirname(DEFAULT_CONFIG)}/conf.d"
+    found = _endpoint_in(DEFAULT_CONFIG)
+    try:
+        overlays = sorted(
+            name for name in os.listdir(folder) if name.endswith(".toml") and name[0] != "."
+        )
+    except OSError:
+        return found
+    for name in overlays:
+        found = _endpoint_in(f"{folder}/{name}") or found
+    return found
+
+
+def _endpoint_in(path: str) -> str | None:
     """`control.endpoint` of a configuration file; None where there is none that can be read."""
     try:
         # pathlib would take as long to import as all of this

@@ -38,7 +38,8 @@ def test_a_wrong_answer_is_asked_for_again(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     azure = load(target, {}, NOWHERE).engine.azure
     assert (azure["region"], azure["auth"], azure["key"]) == ("westeurope", "key", "my-key")
-    assert "/etc/sttd/credentials/my-key" in done.output
+    assert "read -rs STTD_CREDENTIAL_MY_KEY && export STTD_CREDENTIAL_MY_KEY\n" in done.output
+    assert f"STTD_CONFIG={target} sttctl status\n" in done.output
     assert done.output.count("Error:") == 4
     assert "warning" not in done.output  # that the key is missing: the first step says it
 
