@@ -43,6 +43,8 @@ def _inside(settings: Settings, folder: Path, files: int) -> Settings:
         state_dir=folder,
         inbox=replace(settings.inbox, path="inbox"),
         outbox=replace(settings.outbox, path="outbox", formats=("json", "txt"), originals="delete"),
+        # whoever presses Ctrl-C wants the prompt, and nothing would go on with the job anyway
+        recycle=replace(settings.recycle, drain_timeout=0.0),
         retry=replace(settings.retry, backoff=min(BACKOFF_S, settings.retry.backoff)),
         limits=replace(settings.limits, max_queued=max(files, settings.limits.max_queued)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -160,3 +161,23 @@ def test_run_once_prints_transcripts_and_leaves_nothing_behind(tmp_path: Path) -
         assert not sttd.state.exists()
         assert list(inside.iterdir()) == []
         assert run(sttd, "run-once", str(tmp_path / "nothing.wav")).returncode == EX_CONFIG
+
+
+def test_run_once_leaves_at_the_first_interrupt_and_waits_for_no_job(tmp_path: Path) -> None:
+    wav, trace = tone(tmp_path / "a.wav", 0.3), tmp_path / "trace"
+    slow = {"sleep_s": 3600, "trace": str(trace)}
+    with daemon(engine={"name": "drill", "options": slow}) as sttd:
+        one = subprocess.Popen(
+            [PYTHON, "-m", "sttd", "run-once", "-c", str(sttd.config), str(wav)],
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            text=True,
+        )
+        try:
+            eventually(trace.exists, "the job runs")
+            one.send_signal(signal.SIGINT)
+            _, told = one.communicate(timeout=60)
+        finally:
+            one.kill()
+        assert one.returncode == 1
+        assert "a.wav: interrupted" in told
