@@ -77,6 +77,16 @@ TIMEOUT_FACTOR = 4.0
 TIMEOUT_FLOOR_S = 600.0
 
 
+def most_requests(policy: RecyclePolicy, extra: int) -> int:
+    """Jobs after which a worker that drew `extra` is replaced; 0: no limit.
+
+    By the policy in force, which a reload may have changed since the worker was forked.
+    """
+    if not policy.max_requests:
+        return 0
+    return policy.max_requests + min(extra, policy.max_requests_jitter)
+
+
 def job_deadline_s(policy: RecyclePolicy, duration_s: float | None) -> float:
     """Seconds a job may run; infinite while neither the setting nor the duration is known."""
     if policy.job_timeout:

@@ -13,7 +13,7 @@ from sttd.core import commands as do
 from sttd.core.balance import Balance
 from sttd.core.growth import Fresh
 from sttd.core.lives import Vacancies, life_of
-from sttd.core.recycling import Keep, Kill, Life, RecyclePolicy, Retire, judge
+from sttd.core.recycling import Keep, Kill, Life, RecyclePolicy, Retire, judge, most_requests
 from sttd.core.throttle import BAR_MOST_S, DEGRADED_AFTER, Slot
 from sttd.core.workers import Worker, WorkerState
 
@@ -150,13 +150,12 @@ class Staff:
         """Bring a worker into being in a free slot."""
         self._generation += 1
         extra = self._jitter(self.policy.max_requests_jitter)
-        limit = self.policy.max_requests + extra if self.policy.max_requests else 0
         worker = Worker(
             id=f"w-{self._generation}",
             generation=self._generation,
             slot=slot.index,
             template=self.serving,
-            max_requests=limit,
+            extra=extra,
             started=now,
         )
         self.workers[worker.id] = worker
@@ -277,7 +276,7 @@ class Staff:
         run = worker.run
         life = Life(
             requests=worker.requests,
-            max_requests=worker.max_requests,
+            max_requests=most_requests(self.policy, worker.extra),
             age_s=now - worker.started,
             busy=run is not None,
             quiet_s=now - run.progressed if run else 0.0,

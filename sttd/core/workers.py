@@ -83,7 +83,7 @@ class Worker:
     generation: int
     slot: int
     template: int  # epoch it is forked from
-    max_requests: int  # jitter included; 0: no limit
+    extra: int  # jobs beyond max_requests, drawn when it was forked
     started: float
     state: WorkerState = WorkerState.STARTING
     pid: int | None = None

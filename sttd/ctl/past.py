@@ -39,8 +39,8 @@ def lives(found: Iterable[LifeView]) -> None:
             Text(life.cause, style="bold red" if life.cause in BAD else ""),
             life.decider,
             str(life.jobs),
-            _size(life.rss_bytes),
-            _size(life.peak_rss_bytes),
+            _size(life.rss_bytes or None),  # 0: it died before anybody looked
+            _size(life.peak_rss_bytes or None),
             "" if life.leak_per_job_bytes is None else human.change(round(life.leak_per_job_bytes)),
             _short(life.kill_latency_s),
             _short(life.replacement_latency_s),
@@ -85,11 +85,18 @@ def _worker(view: WhyView, out: Console) -> None:
 def life_lines(life: LifeView) -> list[str]:
     """A finished life in two or three sentences."""
     decider = DECIDERS.get(life.decider, f"by {life.decider}")
-    size = f"{_size(life.rss_bytes)} at the end, at most {_size(life.peak_rss_bytes)}"
+    size = "it died before its memory was looked at"
+    if life.rss_bytes:
+        size = f"{_size(life.rss_bytes)} at the end, at most {_size(life.peak_rss_bytes)}"
     if life.jobs and life.leak_per_job_bytes is not None:
         size += f"; {human.change(round(life.leak_per_job_bytes))} a job"
+    ended = f"was ended {decider}, {life.cause}: {because(life.cause)}"
+    if life.cause == "crashed":
+        ended = "crashed: it left by itself, with a job or before it was ready"
+        if life.decider == "kernel":
+            ended = "crashed: it died of a signal, by a fault of its own or from outside"
     lines = [
-        f"{life.worker} was ended {decider}, {life.cause}: {because(life.cause)}.",
+        f"{life.worker} {ended}.",
         f"{human.count(life.jobs, 'job')} in {human.span(life.age_s)}; {size}.",
     ]
     waits = []

@@ -9,6 +9,7 @@ import asyncio
 import time
 
 from sttd.core.forecast import Outlook, forecast
+from sttd.core.recycling import most_requests
 from sttd.core.workers import Worker, WorkerState
 from sttd.supervisor.access import Peer
 from sttd.supervisor.loop import Loop
@@ -112,7 +113,7 @@ class Memory:
             core.staff.policy,
             Outlook(
                 requests=worker.requests,
-                max_requests=worker.max_requests,
+                max_requests=most_requests(core.staff.policy, worker.extra),
                 rss_bytes=worker.vitals.rss_bytes,
                 age_s=asyncio.get_running_loop().time() - worker.started,
                 grows_bytes=core.work.growth.expected(None),

@@ -313,6 +313,27 @@ def test_a_new_engine_rolls_every_worker_and_a_restarted_template_none() -> None
     assert world.core.staff.recycles["reloaded"] == 3
 
 
+def test_a_reload_changes_after_how_many_jobs_the_workers_that_live_are_replaced() -> None:
+    world = started(workers=1, recycle=RecyclePolicy(max_requests=50, max_requests_jitter=0))
+    (worker,) = (w.id for w in world.core.staff.free())
+    recycle = RecyclePolicy(max_requests=2, max_requests_jitter=0)
+    world.feed(
+        on.Reconfigured(
+            recycle=recycle,
+            retry=world.settings.retry,
+            workers=1,
+            standby=1,
+            engine_changed=False,
+        )
+    )
+    for _ in range(2):
+        world.submit()
+        world.settle()
+        world.done(worker)
+        world.settle()
+    assert world.core.staff.recycles == {"max_requests": 1}
+
+
 def test_a_stop_waits_for_running_jobs_and_for_no_longer_than_drain_timeout() -> None:
     world = started(recycle=RecyclePolicy(drain_timeout=100, stall_timeout=0))
     world.submit(3)
