@@ -10,7 +10,7 @@ import click
 
 from sttd.ctl import moments
 from sttd.ctl.completing import complete_event, complete_job, complete_past_worker
-from sttd.ctl.session import Session, json_option, pass_session, print_json_line
+from sttd.ctl.session import Session, complain, json_option, pass_session, print_json_line
 from sttd.wire.requests import MAX_LISTED
 from sttd.wire.views import EventView
 
@@ -51,6 +51,7 @@ def events(
     limit: int | None,
 ) -> None:
     """Show what happened, the oldest first; with --json one object a line."""
+    _doubt(names)
     show = _printer(session)
     start = None if since is None else moments.instant(since)
     default = BEFORE_FOLLOWING if follow and since is None else 100
@@ -63,6 +64,8 @@ def events(
         )
         for event in history:
             show(event)
+        if not history:
+            _nothing(session, job, worker, follow=follow)
         for event in _fresh(live, history):
             if job in (None, event.get("job")) and worker in (None, event.get("worker")):
                 show(event)
@@ -74,6 +77,36 @@ def _while_alive(session: Session, following: Following) -> Iterator[EventView]:
         while not following.wait(ASK_S):
             session.client.version()
         yield next(following)
+
+
+def _doubt(names: tuple[str, ...]) -> None:
+    """Warn of names that no event has; a newer daemon may have more, so it is no error."""
+    from sttd.events import EVENTS  # noqa: PLC0415 - only for this verb
+
+    for name in names:
+        if not any(one == name or one.startswith(f"{name}.") for one in EVENTS):
+            import difflib  # noqa: PLC0415 - only for a slip of the fingers
+
+            near = difflib.get_close_matches(name, EVENTS, n=1)
+            hint = f"did you mean {near[0]}?" if near else "docs/events.md has them all"
+            complain(f"no event is called {name}", hint)
+
+
+def _nothing(session: Session, job: str | None, worker: str | None, *, follow: bool) -> None:
+    """Nothing has happened, or nothing that has this name is there: the daemon knows near ones.
+
+    Raises Refused.
+    """
+    if job is not None:
+        session.client.show(job)
+    if worker is not None and not follow:  # following one that will come is fair
+        session.client.why(worker)
+    if not (follow or session.json):
+        from rich.text import Text  # noqa: PLC0415 - slow to import
+
+        from sttd.ctl import views  # noqa: PLC0415
+
+        views.console().print(Text("no events", style="dim"))
 
 
 def _fresh(live: Iterator[EventView], shown: tuple[EventView, ...]) -> Iterator[EventView]:

@@ -6,6 +6,7 @@ Reads the ledger, the spool and failed/; changes nothing.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -24,7 +25,9 @@ from sttd.supervisor.settling import Settling
 from sttd.wire import lives as view
 from sttd.wire import replies as answer
 from sttd.wire import requests as ask
+from sttd.wire.codes import Code
 
+WORKER = re.compile(r"w-\d+")  # what a worker's id looks like; no job's does
 MOST_EVENTS = 200
 MOST_LIVES = 50  # of one worker name: each start of the daemon counts from w-1 again
 SLACK_NS = 5 * 10**9  # lives and attempts are written down a moment after they end
@@ -75,6 +78,9 @@ class Remembering:
         found = await self._ledger.lives(1, request.about)
         if found:
             return answer.Explained(await self._over(found[0]))
+        if WORKER.fullmatch(request.about):
+            hint = "sttctl workers and sttctl workers --history list them"
+            return answer.Error.of(Code.UNKNOWN_WORKER, f"no worker {request.about}", hint)
         return await self._unknown(request.about)
 
     async def _living(self, worker: Worker) -> view.WhyView:

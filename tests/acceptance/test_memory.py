@@ -83,6 +83,24 @@ def test_why_a_worker_is_gone_is_told_in_words_and_with_its_events(sttd: Daemon)
     assert "recycle.max_requests" in sttd.ctl("why", worker).stdout
 
 
+def test_names_that_nobody_has_are_told_with_near_ones(sttd: Daemon) -> None:
+    job = sttd.events("job.failed")[0]["job"]
+    wrong = job[:-1] + ("0" if job[-1] != "0" else "1")
+    for args, said in (
+        (("why", "w-99"), "no worker w-99; sttctl workers"),
+        (("events", "--worker", "w-99"), "no worker w-99; sttctl workers"),
+        (("events", "--job", wrong), f"did you mean {job}?"),
+    ):
+        done = sttd.ctl(*args)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert said in done.stderr
+    done = sttd.ctl("events", "--event", "job.faild")
+    assert (done.returncode, done.stdout.strip()) == (0, "no events")
+    assert "did you mean job.failed?" in done.stderr
+    done = sttd.ctl("events", "--event", "job.damaged", "--json")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_where_a_worker_hung_is_told_even_when_its_job_has_succeeded_since(
     wav: Path, tmp_path: Path
 ) -> None:
@@ -125,6 +143,8 @@ def test_why_a_job_failed_comes_with_its_attempt_its_workers_life_and_the_eviden
 def test_why_about_nobody_is_refused(sttd: Daemon) -> None:
     done = sttd.ctl("why", "w-4711", "--json")
     assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]["code"] == "unknown_worker"
+    done = sttd.ctl("why", "nobody", "--json")
     assert json.loads(done.stdout)["error"]["code"] == "unknown_job"
 
 
