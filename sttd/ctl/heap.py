@@ -111,15 +111,16 @@ def _heap(heap: HeapView, out: Console) -> None:
 def _rows(heap: HeapView) -> Iterator[tuple[str, int, str, str]]:
     """Name, value, the field of the change, and a note."""
     mapped, malloc = heap.mapped, heap.malloc
-    yield "Python objects", heap.python_objects, "python_objects", ""
-    yield "Python blocks", heap.python_blocks, "python_blocks", ""
+    yield "Python objects", heap.python_objects, "python_objects", "without the template's"
+    yield "Python blocks", heap.python_blocks, "python_blocks", "of its allocator, all there are"
     if malloc is not None:
         arenas = f"in {human.count(malloc.arenas, 'arena')}"
         yield "malloc, used", malloc.used_bytes, "malloc_used_bytes", arenas
         yield "malloc, free", malloc.free_bytes, "malloc_free_bytes", ""
     largest = (f"{human.plain(one.name)} {human.size(one.rss_bytes)}" for one in mapped.libraries)
     yield "mapped files", mapped.files_bytes, "files_bytes", ", ".join(list(largest)[:3])
-    yield "anonymous", mapped.anonymous_bytes, "anonymous_bytes", ""
+    among = "malloc's and Python's blocks are in it"
+    yield "anonymous", mapped.anonymous_bytes, "anonymous_bytes", among
 
 
 def _deep(heap: HeapView, out: Console) -> None:
