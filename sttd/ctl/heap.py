@@ -10,7 +10,14 @@ from rich.text import Text
 
 from sttd.ctl import human, views
 from sttd.ctl.tables import Column, Fitted
-from sttd.wire.memory import ForecastView, HeapView, MemoryView, SlopeView, WorkerMemoryView
+from sttd.wire.memory import (
+    SLOPE_FROM,
+    ForecastView,
+    HeapView,
+    MemoryView,
+    SlopeView,
+    WorkerMemoryView,
+)
 
 
 def show(view: MemoryView) -> None:
@@ -71,8 +78,8 @@ def forecast(found: ForecastView | None) -> str:
 
 def slope(found: SlopeView) -> str:
     """What a job leaves behind, in words."""
-    if found.jobs == 0:
-        return "not known before some jobs are done"
+    if found.jobs < SLOPE_FROM:
+        return f"not known before {SLOPE_FROM} jobs are done; {found.jobs} so far"
     return (
         f"{human.change(round(found.per_job_bytes))} a job, "
         f"{human.change(round(found.per_audio_minute_bytes))} an audio minute, "

@@ -67,10 +67,13 @@ class HeapView(msgspec.Struct, frozen=True, kw_only=True):
     change: HeapChange | None = None  # None the first time
 
 
+SLOPE_FROM = 5  # jobs: fewer give no slope
+
+
 class SlopeView(msgspec.Struct, frozen=True, kw_only=True):
     """What a job leaves behind, by the latest jobs of all workers: a robust line through them."""
 
-    jobs: int  # that it is drawn from; 0 for both slopes below five
+    jobs: int  # that it is drawn from; both slopes are 0 below SLOPE_FROM
     per_job_bytes: float
     per_audio_minute_bytes: float
     next_job_bytes: int  # expected of a job of the usual length
