@@ -29,6 +29,13 @@ class Balance:
         self._promote()
         self._replace_due(now, out)
         self._fill(now, out)
+        self._staff.stuck = self._is_stuck(now)
+
+    def _is_stuck(self, now: float) -> bool:
+        staff = self._staff
+        if any(staff.in_state(WorkerState.STANDBY, WorkerState.STARTING)):
+            return False
+        return not staff.template_ready or self._free_slot(now) is None
 
     @property
     def _standby(self) -> int:

@@ -36,6 +36,7 @@ REASONS = (
 )
 # A fresh worker that must leave for one of these would be followed by its like for ever.
 HOPELESS_WHEN_FRESH = frozenset({"rss_soft", "rss_ceiling", "threads", "fds", "max_age"})
+WISHED = ("requested", "reloaded")  # reasons to replace a worker with which nothing is wrong
 HANGING = frozenset({"stalled", "job_timeout"})
 FRESH_S = 60.0
 START_WITHIN_S = 300.0  # a worker that takes longer to say its first word hangs
@@ -58,6 +59,7 @@ class Staff:
         self.target = workers
         self.standby = standby
         self.fresh = Fresh()
+        self.stuck = False  # nothing can be forked now, for workers die or there is no template
         self.spare = True  # the memory budget bears processes beyond `target`
         self.workers: dict[str, Worker] = {}
         self.slots: list[Slot] = []
@@ -81,8 +83,13 @@ class Staff:
         return (w for w in self.workers.values() if w.state in states)
 
     def free(self) -> list[Worker]:
-        """Workers that may be given a job now, the most used first (so that dues stagger)."""
-        idle = [w for w in self.in_state(WorkerState.IDLE) if w.due is None]
+        """Workers that may be given a job now, the most used first (so that dues stagger).
+
+        One that an operator wants replaced works on while no replacement can come to be: a new
+        configuration with which workers die must not stop those that live.
+        """
+        fine: tuple[str | None, ...] = (None, *WISHED) if self.stuck else (None,)
+        idle = [w for w in self.in_state(WorkerState.IDLE) if w.due in fine]
         return sorted(idle, key=lambda w: -w.requests)
 
     def busy(self) -> int:

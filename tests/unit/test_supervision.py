@@ -12,6 +12,7 @@ from sttd.core.lives import how_it_ended
 from sttd.core.recycling import RecyclePolicy
 from sttd.core.retry import FailureKind, RetryPolicy
 from sttd.core.throttle import BAR_MOST_S, DEGRADED_AFTER
+from sttd.core.workers import WorkerState
 from tests.support.world import MIB, World, policies
 
 
@@ -46,6 +47,39 @@ def test_without_a_standby_the_replacement_is_made_before_the_old_one_leaves() -
     world.settle(bury=False)
     assert first in world.dying
     assert len(world.jobs) == 1
+
+
+def test_workers_that_are_due_work_on_while_every_replacement_dies_at_its_start() -> None:
+    world = started()
+    old = set(world.alive)
+    world.feed(
+        on.Reconfigured(
+            recycle=world.settings.recycle,
+            retry=world.settings.retry,
+            workers=2,
+            standby=1,
+            engine_changed=True,
+        )
+    )
+    standby = next(staff.id for staff in world.core.staff.in_state(WorkerState.STANDBY))
+    world.tick()
+    world.template_ready()
+    world.bury(standby)
+    old.remove(standby)
+    for _ in range(100):
+        for worker in set(world.alive) - old:
+            world.die(worker)  # before it is ready
+        world.tick()
+    assert world.state() == "degraded"
+    assert set(world.alive) == old
+    world.submit()
+    world.answer_claim()
+    (worker,) = world.jobs
+    assert worker in old
+    world.done(worker)
+    world.tick(BAR_MOST_S)
+    world.settle()
+    assert not set(world.alive) & old, "once new ones live, the old ones leave"
 
 
 def test_workers_that_die_before_they_are_ready_are_not_restarted_in_a_spin() -> None:
