@@ -119,11 +119,20 @@ class Staff:
         """Somebody is to be replaced."""
         return any(worker.due for worker in self.workers.values())
 
-    def troubled(self) -> str | None:
+    def troubled(self, now: float) -> str | None:
         """Why the pool calls itself degraded, or None."""
-        if self._deaths < DEGRADED_AFTER:
+        deaths = max(self._deaths, self._missing_after(now))
+        if deaths < DEGRADED_AFTER:
             return None
-        return f"{self._deaths} workers died one after another; see worker.exited"
+        return f"{deaths} workers died one after another; see worker.exited"
+
+    def _missing_after(self, now: float) -> int:
+        """Deaths in slots that are empty for that reason, whatever the others achieve meanwhile."""
+        there = sum(1 for _ in self.in_state(*SETTLED))
+        if there >= self.target + (self.standby if self.spare else 0):
+            return 0
+        starting = {worker.id for worker in self.in_state(WorkerState.STARTING)}
+        return sum(slot.deaths for slot in self.slots if slot.spins(now, starting))
 
     def waiting_bytes(self) -> int:
         """What those that stand by take; a whole ceiling each while no worker was ever seen."""

@@ -149,7 +149,7 @@ class Supervision:
             self.staff.judge(worker, now, out)
         self.staff.grace_is_over(now, out)
         self._admit()
-        self._trouble("pool", self.staff.troubled())
+        self._trouble("pool", self.staff.troubled(now))
         if self._stop_at is not None and now >= self._stop_at:
             self._stop_at = None
             for worker in list(self.staff.in_state(WorkerState.BUSY)):

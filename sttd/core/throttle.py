@@ -6,10 +6,12 @@ time. Planned recycles never come here. Decides only; `now` is monotonic seconds
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 BAR_FIRST_S = 0.5
 BAR_MOST_S = 60.0
+SLACK_S = 5.0  # a slot is filled a moment after its bar is over, not at that instant
 DEGRADED_AFTER = 3  # deaths in a row, over all slots, before the daemon calls itself degraded
 
 
@@ -28,6 +30,14 @@ class Slot:
         steps = self.deaths - (0 if before_ready else 1)
         if steps > 0:
             self.barred_until = now + min(BAR_MOST_S, BAR_FIRST_S * 2.0 ** min(steps - 1, 16))
+
+    def spins(self, now: float, starting: Collection[str]) -> bool:
+        """Whether its workers have died again and again, and none of them is ready now."""
+        if self.deaths < DEGRADED_AFTER:
+            return False
+        if self.worker is not None:
+            return self.worker in starting
+        return now < self.barred_until + SLACK_S
 
     def worked(self) -> None:
         """A worker here proved that it can live."""

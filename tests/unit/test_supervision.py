@@ -77,9 +77,14 @@ def test_workers_that_are_due_work_on_while_every_replacement_dies_at_its_start(
     (worker,) = world.jobs
     assert worker in old
     world.done(worker)
+    world.tick()
+    assert world.state() == "degraded", "that an old one can work says nothing of the new"
+    assert not world.names("daemon.recovered")
     world.tick(BAR_MOST_S)
     world.settle()
+    world.tick()
     assert not set(world.alive) & old, "once new ones live, the old ones leave"
+    assert world.state() == "running"
 
 
 def test_workers_that_die_before_they_are_ready_are_not_restarted_in_a_spin() -> None:
