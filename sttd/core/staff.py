@@ -146,6 +146,8 @@ class Staff:
         self.template_deaths = 0
         if self._renewing and epoch == self.epoch:
             self._renewing = False
+            for slot in self.slots:
+                slot.worked()  # what died was of another configuration: this one may do better
             for worker in self.workers.values():
                 worker.due = worker.due or "reloaded"
 

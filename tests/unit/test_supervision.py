@@ -87,6 +87,28 @@ def test_workers_that_are_due_work_on_while_every_replacement_dies_at_its_start(
     assert world.state() == "running"
 
 
+def test_a_new_configuration_is_tried_at_once_however_long_the_bars_of_the_old_are() -> None:
+    world = World(policies(workers=1, standby=0))
+    world.tick()
+    world.template_ready()
+    for _ in range(1000):
+        for worker in list(world.alive):
+            world.die(worker)
+        world.tick(0.1)
+    world.feed(
+        on.Reconfigured(
+            recycle=world.settings.recycle,
+            retry=world.settings.retry,
+            workers=1,
+            standby=0,
+            engine_changed=True,
+        )
+    )
+    world.tick(0.01)
+    world.template_ready()
+    assert world.alive
+
+
 def test_workers_that_die_before_they_are_ready_are_not_restarted_in_a_spin() -> None:
     world = World(policies(workers=1, standby=0))
     world.tick()
