@@ -170,5 +170,7 @@ def wait_drained(timeout_s: float | None) -> Flow[views.DrainView]:
             return reply.drain
         if deadline.over():
             drain = reply.drain if reply is not None else None
-            running = f"{drain.running} jobs are" if drain is not None else "jobs may be"
+            running = "jobs may be"
+            if drain is not None:
+                running = "1 job is" if drain.running == 1 else f"{drain.running} jobs are"
             raise WaitTimeout(f"{running} still running", drain=drain)

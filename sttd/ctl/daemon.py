@@ -67,8 +67,10 @@ def drain(session: Session, wait: bool, timeout: float | None) -> int:
         try:
             view = session.client.wait_drained(timeout)
         except WaitTimeout as error:
-            complain(str(error), "they go on, and nothing new starts")
-            return _drain_view(session, error.drain or view, Exit.TIMEOUT)
+            complain(str(error), "what runs goes on, and nothing new starts")
+            if session.json:
+                print_json(error.drain or view)
+            return Exit.TIMEOUT
         if view.state not in ("drained", "draining"):
             complain("someone resumed before all jobs were done")
             code = Exit.REFUSED

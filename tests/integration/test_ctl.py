@@ -213,6 +213,16 @@ def test_time_that_runs_out_is_exit_5(daemon: Daemon, tmp_path: Path, args: list
     assert len(error.splitlines()) == 1
 
 
+def test_a_drain_that_takes_too_long_says_so_once(daemon: Daemon) -> None:
+    daemon.add(state="running")
+    code, out, error = ctl(daemon, "drain", "--wait", "--timeout", "0.05")
+    assert (code, out) == (5, "")
+    assert error.splitlines() == [
+        "draining, 1 job still running",
+        "sttctl: 1 job is still running; what runs goes on, and nothing new starts",
+    ]
+
+
 def test_a_drain_that_somebody_undoes_is_exit_1(daemon: Daemon) -> None:
     daemon.add(state="running")
     process = start("drain", "--wait", STTD_SOCKET=daemon.endpoint)
