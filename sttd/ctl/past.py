@@ -154,11 +154,21 @@ def _evidence(one: Mapping[str, object], out: Console) -> None:
                 else ""
             )
             out.print(Text(human.plain(f"  thread {thread['name']}: {thread['state']}{waits}")))
-    stacks = str(one.get("stacks") or "").splitlines()
+    stacks = _job_first(str(one.get("stacks") or "")).splitlines()
     for line in stacks[:SHOWN_STACK]:
         out.print(Text(human.plain(f"  {line}"), style="dim"))
     if len(stacks) > SHOWN_STACK:
         out.print(Text(f"  … {len(stacks) - SHOWN_STACK} lines more with --json", style="dim"))
+
+
+def _job_first(stacks: str) -> str:
+    """The stacks with that of the thread that has the job before those of its helpers.
+
+    faulthandler tells it last; it is the main thread, which was asked, so the "current" one.
+    """
+    threads = [one.strip("\n") for one in stacks.split("\n\n")]
+    threads.sort(key=lambda one: not one.startswith("Current thread"))
+    return "\n\n".join(threads)
 
 
 def _size(number: int | None) -> str:
