@@ -24,7 +24,8 @@ def too_large(
     _, per_minute = need.line()
     return (
         f"{duration_s / 60:.0f} min of audio take at least {(fresh + takes) // MIB} MiB: "
-        f"{fresh // MIB} MiB of a fresh worker, {per_minute / MIB:.1f} MiB for each minute by the "
-        f"latest {len(need)} jobs; the ceiling is {ceiling // MIB} MiB: "
+        f"{fresh // MIB} MiB of a fresh worker and {takes // MIB} MiB for itself, by the latest "
+        f"{len(need)} jobs (which took about {per_minute / MIB:.1f} MiB for each minute); "
+        f"the ceiling is {ceiling // MIB} MiB: "
         "raise recycle.rss_ceiling or split the recording"
     )

@@ -152,7 +152,14 @@ def test_a_job_that_no_fresh_worker_could_hold_is_tried_once_and_fails_with_the_
     (given_up,) = world.failed.values()
     assert given_up.code == given_up.attempt_code == TOO_LARGE
     assert given_up.job.attempt == 1
-    for figure in ("50 min", "540 MiB", "40 MiB of a fresh", "10.0 MiB for each", "200 MiB"):
+    for figure in (
+        "50 min",
+        "540 MiB",
+        "40 MiB of a fresh",
+        "500 MiB for itself",
+        "10.0 MiB for each",
+        "200 MiB",
+    ):
         assert figure in given_up.message
     assert "raise recycle.rss_ceiling or split" in given_up.message
 
