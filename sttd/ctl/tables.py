@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -55,7 +56,10 @@ class Fitted:
                 short.add(step[1:])
             else:
                 left_out.append(step)
-        yield self._table(options.max_width, short, left_out)
+        table = self._table(options.max_width, short, left_out)
+        for line in console.render_lines(table, options, pad=False):
+            yield from _bare(line)
+            yield Segment.line()
         lost = [c for i, c in enumerate(self.columns) if c.title in left_out and self._has(i)]
         if lost and self.tells:
             names = ", ".join(column.title for column in lost)
@@ -99,6 +103,13 @@ class Fitted:
         for row in self.rows:
             table.add_row(*(_variant(row[i], short=column.title in short) for i, column in shown))
         return table
+
+
+def _bare(line: list[Segment]) -> list[Segment]:
+    """The line without blanks at its end: for one long error, every line would have hundreds."""
+    while line and not line[-1].text.strip():
+        line.pop()
+    return [*line[:-1], Segment(line[-1].text.rstrip(), line[-1].style)] if line else line
 
 
 def _variant(cell: Cell, *, short: bool) -> Text:

@@ -54,6 +54,7 @@ def test_where_there_is_room_for_all_everything_is_shown_and_nothing_is_said_of_
     text = printed(200, table())
     assert all(str(cell) in text for row in ROWS for cell in (*row[:4], row[4][0], row[5]))
     assert "no room" not in text
+    assert all(line == line.rstrip() for line in text.splitlines())
 
 
 def test_short_variants_come_before_a_column_goes() -> None:
