@@ -168,7 +168,7 @@ def _end(
 
 def _outcome(said: bytes, returncode: int) -> Outcome:
     lines = said.splitlines()
-    with contextlib.suppress(msgspec.DecodeError, IndexError):
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, IndexError):
         return msgspec.json.decode(lines[-1], type=Outcome)
     last = lines[-1].decode(errors="replace") if lines else "it said nothing"
     return Outcome(code=Code.INTERNAL, message=f"the helper ended with {returncode}: {last}")

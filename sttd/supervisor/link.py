@@ -93,7 +93,7 @@ class Link:
         try:
             for body in self._frames.feed(data):
                 self._on_message(self._decoder.decode(body))
-        except (FrameError, msgspec.DecodeError) as error:
+        except (FrameError, msgspec.DecodeError, UnicodeDecodeError) as error:
             return self._end(f"nonsense: {error}")
         return True
 

@@ -195,7 +195,7 @@ def _reported(path: Path) -> list[object]:
     try:
         with path.open("rb") as file:
             report = msgspec.json.decode(file.read(LARGEST_REPORT))
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
     evidence = report.get("evidence") if isinstance(report, dict) else None
     return evidence if isinstance(evidence, list) else []

@@ -96,7 +96,7 @@ class Channel(Generic[T]):
     def _decode(self, body: memoryview) -> T:
         try:
             return self._decoder.decode(body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise FrameError(f"not a message of this protocol: {error}") from error
 
     def _fill(self, size: int) -> None:

@@ -393,7 +393,13 @@ def test_nonsense_on_the_brokers_socket_does_not_disturb_it(
     tmp_path: Path, identity: Identity
 ) -> None:
     with running_broker(tmp_path / "helper", **ENTRA) as broker:
-        for nonsense in (b"", b"\xff\x00\n", b'{"ask":"everything"}\n', b"x" * 100_000 + b"\n"):
+        for nonsense in (
+            b"",
+            b"\xff\x00\n",
+            b'{"ask":"everything"}\n',
+            b'{"ask":"\xff"}\n',
+            b"x" * 100_000 + b"\n",
+        ):
             with (
                 contextlib.suppress(ConnectionError),
                 socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import threading
@@ -10,9 +11,11 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from sttd.supervisor.link import Link
 from sttd.wire.frames import MAX_FRAME, FrameError, frame
-from sttd.wire.messages import Decode, Decoded, DecodeLimits, FromDecoder, Probed
+from sttd.wire.messages import Decode, Decoded, DecodeLimits, FromDecoder, FromWorker, Probed
 from sttd.worker.channel import MAX_FDS, Channel
+from tests.support.waiting import eventually_async
 
 LIMITS = DecodeLimits(max_duration_s=1.0, max_channels=2)
 LONG = 500_000  # more than a socket takes at once
@@ -133,6 +136,7 @@ def test_half_a_message_and_its_descriptors_are_dropped_at_end_of_file(pair: Pai
     [
         (frame(b"\xc1garbage"), "not a message"),
         (frame(b"\x80"), "not a message"),
+        (frame(msgspec.msgpack.encode(order("qq")).replace(b"qq", b"\xff\xff")), "not a message"),
         (b"\xff\xff\xff\xff", "was announced"),
     ],
 )
@@ -174,3 +178,18 @@ def test_sending_to_a_dead_peer_is_an_error_and_no_signal(pair: Pair) -> None:
     pair[1].close()
     with pytest.raises((BrokenPipeError, ConnectionResetError)):
         pair[0].send(order())
+
+
+@pytest.mark.parametrize("body", [b"\xc1", b"\x82\xa4type\xa5ready\xa6worker\xa1\xff"])
+def test_a_link_ends_when_its_peer_speaks_nonsense(body: bytes) -> None:
+    async def story() -> list[str]:
+        ours, theirs = socket.socketpair()
+        ended: list[str] = []
+        with theirs:
+            Link(ours, msgspec.msgpack.Decoder(FromWorker), lambda _news: None, ended.append)
+            theirs.sendall(frame(body))
+            await eventually_async(lambda: ended, "it ends")
+        return ended
+
+    [why] = asyncio.run(story())
+    assert "nonsense" in why

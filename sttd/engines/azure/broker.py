@@ -65,7 +65,7 @@ class Broker:
                     return
                 answer = self._answer(_read_question(connection))
                 connection.sendall(msgspec.json.encode(answer) + b"\n")
-            except (OSError, msgspec.DecodeError):
+            except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 return  # an asker that broke off or spoke nonsense gets no answer
 
     def _answer(self, question: Question) -> Answer:
