@@ -18,6 +18,8 @@ import msgspec
 from sttd.config import Settings
 from sttd.core import events as on
 from sttd.log import Log, Record
+from sttd.supervisor.durable import StorageFull
+from sttd.supervisor.ledger import LedgerError
 from sttd.supervisor.main import EX_CONFIG, EX_FAILED, Daemon, StartError
 from sttd.supervisor.progress import Progress
 
@@ -46,7 +48,11 @@ def _inside(settings: Settings, folder: Path, files: int) -> Settings:
         # whoever presses Ctrl-C wants the prompt, and nothing would go on with the job anyway
         recycle=replace(settings.recycle, drain_timeout=0.0),
         retry=replace(settings.retry, backoff=min(BACKOFF_S, settings.retry.backoff)),
-        limits=replace(settings.limits, max_queued=max(files, settings.limits.max_queued)),
+        limits=replace(
+            settings.limits,
+            max_queued=max(files, settings.limits.max_queued),
+            min_free_disk=0,  # the reserve is for a daemon's disk, not for the one of TMPDIR
+        ),
     )
 
 
@@ -61,6 +67,8 @@ async def _run(settings: Settings, audio: Sequence[Path], *, as_json: bool) -> i
     except StartError as error:
         print(f"sttd: {error}", file=sys.stderr)  # noqa: T201
         code = error.code
+    except (OSError, StorageFull, LedgerError) as error:
+        print(f"sttd: {error}", file=sys.stderr)  # noqa: T201
     finally:
         await daemon.close(code)
     return code

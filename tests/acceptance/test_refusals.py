@@ -13,7 +13,7 @@ from tests.support.daemon import PYTHON, ROOT, Daemon, daemon
 from tests.support.waiting import eventually
 from tests.support.wav import tone
 
-EX_CONFIG, EX_HELD = 2, 3
+EX_FAILED, EX_CONFIG, EX_HELD = 1, 2, 3
 
 
 def run(sttd: Daemon, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -163,21 +163,29 @@ def test_run_once_prints_transcripts_and_leaves_nothing_behind(tmp_path: Path) -
         assert run(sttd, "run-once", str(tmp_path / "nothing.wav")).returncode == EX_CONFIG
 
 
-def test_run_once_leaves_at_the_first_interrupt_and_waits_for_no_job(tmp_path: Path) -> None:
-    wav, trace = tone(tmp_path / "a.wav", 0.3), tmp_path / "trace"
-    slow = {"sleep_s": 3600, "trace": str(trace)}
-    with daemon(engine={"name": "drill", "options": slow}) as sttd:
-        one = subprocess.Popen(
+def test_run_once_needs_no_reserve_on_the_disk_of_its_temporary_folder(tmp_path: Path) -> None:
+    wav = tone(tmp_path / "a.wav", 0.3)
+    with daemon(limits={"min_free_disk": "1000000GiB"}) as sttd:
+        done = run(sttd, "run-once", str(wav))
+        assert done.returncode == 0, done.stderr
+
+
+def test_run_once_ends_at_the_first_signal_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    wav = tone(tmp_path / "a.wav", 0.3)
+    begun = tmp_path / "begun"
+    endless = {"name": "drill", "options": {"sleep_s": 3600, "trace": str(begun)}}
+    with daemon(engine=endless) as sttd:
+        inside = sttd.home / "tmp"
+        inside.mkdir()
+        process = subprocess.Popen(
             [PYTHON, "-m", "sttd", "run-once", "-c", str(sttd.config), str(wav)],
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
             text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(inside)},
         )
-        try:
-            eventually(trace.exists, "the job runs")
-            one.send_signal(signal.SIGINT)
-            _, told = one.communicate(timeout=60)
-        finally:
-            one.kill()
-        assert one.returncode == 1
-        assert "a.wav: interrupted" in told
+        eventually(begun.exists, "the job runs")
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=30)
+        assert process.returncode == EX_FAILED
+        assert "interrupted" in error
+        assert list(inside.iterdir()) == []
