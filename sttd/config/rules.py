@@ -47,7 +47,12 @@ class Misfit(msgspec.Struct, frozen=True):
 def _state_dir(value: Path) -> Path:
     if not value.name:
         raise ValueProblem("must be a folder of its own", 'like "/var/lib/sttd"')
-    return Path(os.path.abspath(value))  # links are not followed
+    path = os.path.abspath(value)  # links are not followed
+    try:
+        path.encode()  # workers are told where their files are, in messages, which are text
+    except UnicodeEncodeError:
+        raise ValueProblem("must be a path in UTF-8", "give the folder another name") from None
+    return Path(path)
 
 
 def _folder_beneath(value: str) -> str:

@@ -231,3 +231,9 @@ def test_places_are_right_with_inline_tables_quoted_keys_and_long_texts(tmp_path
     assert origins["pool.workers"] == f"{path}:5"
     assert origins["recycle.grace"] == f"{path}:7"
     assert origins["engine.options.note"] == str(path)
+
+
+def test_a_state_directory_that_is_no_text_is_refused() -> None:
+    [problem] = problems(None, {"STTD_STATE_DIR": "/srv/caf\udce9"})
+    assert "must be a path in UTF-8" in problem
+    problem.encode()
