@@ -35,7 +35,8 @@ class Balance:
         staff = self._staff
         if any(staff.in_state(WorkerState.STANDBY, WorkerState.STARTING)):
             return False
-        return not staff.template_ready or self._free_slot(now) is None
+        barred = [slot for slot in staff.slots if slot.worker is None and now < slot.barred_until]
+        return not staff.template_ready or (bool(barred) and self._free_slot(now) is None)
 
     @property
     def _standby(self) -> int:

@@ -15,7 +15,7 @@ from sttd.core.growth import Fresh
 from sttd.core.lives import Vacancies, life_of
 from sttd.core.recycling import Keep, Kill, Life, RecyclePolicy, Retire, judge, most_requests
 from sttd.core.throttle import BAR_MOST_S, DEGRADED_AFTER, Slot
-from sttd.core.workers import Worker, WorkerState
+from sttd.core.workers import WISHED, Worker, WorkerState
 
 REASONS = (
     "max_requests",
@@ -36,7 +36,6 @@ REASONS = (
 )
 # A fresh worker that must leave for one of these would be followed by its like for ever.
 HOPELESS_WHEN_FRESH = frozenset({"rss_soft", "rss_ceiling", "threads", "fds", "max_age"})
-WISHED = ("requested", "reloaded")  # reasons to replace a worker with which nothing is wrong
 HANGING = frozenset({"stalled", "job_timeout"})
 FRESH_S = 60.0
 START_WITHIN_S = 300.0  # a worker that takes longer to say its first word hangs
@@ -88,8 +87,11 @@ class Staff:
         One that an operator wants replaced works on while no replacement can come to be: a new
         configuration with which workers die must not stop those that live.
         """
-        fine: tuple[str | None, ...] = (None, *WISHED) if self.stuck else (None,)
-        idle = [w for w in self.in_state(WorkerState.IDLE) if w.due in fine]
+        idle = [
+            w
+            for w in self.in_state(WorkerState.IDLE)
+            if w.due is None or (self.stuck and w.may_work_on(most_requests(self.policy, w.extra)))
+        ]
         return sorted(idle, key=lambda w: -w.requests)
 
     def busy(self) -> int:
@@ -305,7 +307,8 @@ class Staff:
             case Kill(reason):
                 self.kill(worker, reason, now, out)
             case Retire(reason):
-                worker.due = worker.due or reason
+                if worker.due is None or (self.stuck and worker.due in WISHED):
+                    worker.due = reason  # now something is wrong with it: it works no more
             case Keep():
                 pass
 

@@ -75,6 +75,9 @@ class Run:
         }
 
 
+WISHED = ("requested", "reloaded")  # reasons to replace a worker with which nothing is wrong
+
+
 @dataclass(slots=True)
 class Worker:
     """A worker's life so far. Times are the daemon's monotonic seconds."""
@@ -109,6 +112,10 @@ class Worker:
         if self.run is not None:
             self.run.started += seconds
             self.run.progressed += seconds
+
+    def may_work_on(self, most: int) -> bool:
+        """Whether it could do another job though it is to be replaced; `most` 0 is no limit."""
+        return self.due in WISHED and not (most and self.requests >= most)
 
     def move(self, state: WorkerState) -> None:
         """Go to `state`; an illegal move is our own inconsistency."""
