@@ -70,7 +70,9 @@ class Balance:
 
     def _replace_due(self, now: float, out: list[do.Command]) -> None:
         staff = self._staff
-        for worker in [w for w in staff.in_state(WorkerState.IDLE) if w.due]:
+        due = [w for w in staff.in_state(WorkerState.IDLE) if w.due]
+        # those that need no replacement first: they make room for the others' replacements
+        for worker in sorted(due, key=lambda w: w.due != "scaled"):
             if worker.due == "scaled":
                 staff.leave(worker, "scaled", now, out)
                 continue

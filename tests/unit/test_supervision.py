@@ -87,6 +87,26 @@ def test_workers_that_are_due_work_on_while_every_replacement_dies_at_its_start(
     assert world.state() == "running"
 
 
+def test_workers_that_are_too_many_make_room_for_the_replacement_of_an_elder_one() -> None:
+    """Else the elder waits for room, they wait behind it, and no job runs ever again."""
+    world = started(workers=4, standby=1)
+    world.submit(4)
+    world.settle()
+    busy = list(world.jobs)
+    assert len(busy) == 4
+    world.feed(on.ScaleRequested(2))
+    world.feed(on.RecycleRequested(None))  # the standby, too
+    world.settle()
+    for worker in busy:
+        world.done(worker)
+    world.submit()
+    for _ in range(3):
+        world.tick()
+        world.settle()
+    assert world.jobs
+    assert not set(world.alive) & set(busy)
+
+
 def test_a_new_configuration_is_tried_at_once_however_long_the_bars_of_the_old_are() -> None:
     world = World(policies(workers=1, standby=0))
     world.tick()
