@@ -22,24 +22,13 @@ SEGMENT_S = 0.5
 MIB = 1 << 20
 
 
-def cpu_ns(pid: int) -> int:
-    """Nanoseconds on a CPU so far, all threads that live."""
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        try:
-            total += int((task / "schedstat").read_text().split()[0])
-        except OSError:
-            continue
-    return total
-
-
 def windows(daemon: Daemon, count: int, seconds: float) -> list[float]:
     """Percent of a core in each window."""
     found = []
     for _ in range(count):
-        before, began = cpu_ns(daemon.pid), time.monotonic_ns()
+        before, began = ours.cpu_ns(daemon.pid), time.monotonic_ns()
         time.sleep(seconds)
-        found.append(100 * (cpu_ns(daemon.pid) - before) / (time.monotonic_ns() - began))
+        found.append(100 * (ours.cpu_ns(daemon.pid) - before) / (time.monotonic_ns() - began))
     return found
 
 

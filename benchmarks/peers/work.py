@@ -7,6 +7,7 @@ workers can load it.
 from __future__ import annotations
 
 import importlib.util
+import mmap
 import os
 import time
 from pathlib import Path
@@ -53,11 +54,11 @@ def rest(seconds: float) -> int:
     return os.getpid()
 
 
-def leak(trace: str, marker: str, rate: float, base: float, most: float) -> bool:
-    """Leak `base` MB at once and then `rate` MB a second up to `most`; a second try does nothing.
+def leak(trace: str, marker: str, rate: float, start: float, most: float) -> bool:
+    """Leak up to `start` MB of RSS at once, then `rate` MB a second, `most` MB altogether.
 
-    Whoever can create `marker` leaks. Each try writes to `trace` when it starts and then every
-    5 ms, as drill does.
+    Whoever can create `marker` leaks; a second try does nothing. Each try writes to `trace` when it
+    starts and then every 5 ms, as drill does.
     """
     log = misdeeds.Trace(trace)
     log.tick()
@@ -66,7 +67,7 @@ def leak(trace: str, marker: str, rate: float, base: float, most: float) -> bool
     except FileExistsError:
         log.close()
         return False
-    misdeeds.leak(int(base * misdeeds.MB))
+    misdeeds.leak(max(0, int(start * misdeeds.MB) - rss()))
     steady = misdeeds.SteadyLeak(rate * misdeeds.MB, most * misdeeds.MB, 0.0)
     end = time.monotonic() + most / rate
     while time.monotonic() < end:
@@ -75,3 +76,9 @@ def leak(trace: str, marker: str, rate: float, base: float, most: float) -> bool
         time.sleep(misdeeds.TICK_S)
     log.close()
     return True
+
+
+def rss() -> int:
+    """Resident bytes of this process."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * mmap.PAGESIZE

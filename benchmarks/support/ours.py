@@ -116,6 +116,15 @@ def cpu_s(pid: int, *, reaped: bool) -> float:
     return sum(map(int, fields[11 : 15 if reaped else 13])) / TICKS
 
 
+def cpu_ns(pid: int) -> int:
+    """Nanoseconds on a CPU so far, all threads that live."""
+    total = 0
+    for task in _entries(f"/proc/{pid}/task"):
+        with contextlib.suppress(OSError):
+            total += int(Path(f"/proc/{pid}/task/{task}/schedstat").read_text().split()[0])
+    return total
+
+
 def cpu_of_tree(pid: int) -> float:
     """CPU seconds of all processes so far, those that are gone included."""
     return sum(cpu_s(one, reaped=True) for one in tree(pid))
