@@ -1,7 +1,10 @@
-"""The leaking job in a process that circus watches, its resource_watcher looking every 0.1 s.
+"""The leaking job in a process that circus watches, its resource_watcher looking every 20 ms.
 
 circus knows no jobs: the process takes its job from a file, which it removes when it is done, so
-that its successor finds it again. Best setting: no grace, no delays, no count of hits to wait for.
+that its successor finds it again. There is one, for circus restarts all processes of a watcher.
+Best setting: no grace, no delays, no count of hits to wait for, and none of the other limits that
+are on unless told otherwise (90 % of a CPU would be one). Looking every 20 ms takes a tenth of a
+core, every 10 ms a fifth.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ INI = """
 [circus]
 endpoint = ipc://{home}/endpoint
 pubsub_endpoint = ipc://{home}/pubsub
-check_delay = 0.1
+check_delay = 0.02
 statsd = False
 loglevel = warning
 
@@ -38,10 +41,11 @@ max_retry = -1
 [plugin:ceiling]
 use = circus.plugins.resource_watcher.ResourceWatcher
 watcher = job
-service = job
-loop_rate = 0.1
+loop_rate = 0.02
 max_mem = {ceiling}M
 max_count = 0
+max_cpu = 0
+health_threshold = 0
 """
 
 
@@ -71,7 +75,7 @@ def main() -> None:
 
         def ready() -> None:
             wait(home / "ready", there=True)
-            time.sleep(0.3)  # a round of the watcher: it must see the young process
+            time.sleep(0.1)  # some rounds of the watcher: it must see the young process
 
         def leak(**case: object) -> str:
             (home / "ready").unlink()

@@ -20,13 +20,13 @@ def main() -> None:
         "--blocking-threads=1",
         f"--workers-max-rss={sys.argv[1]}",
         "--rss-sample-interval=1",
-        "--respawn-interval=0.1",
+        "--respawn-interval=0",
         "--workers-kill-timeout=1",
         "--no-access-log",
         "--log-level=error",
-        "benchmarks.peers.leak_web:application",
+        "benchmarks.peers.leak_app:application",
     ]
-    leak_web.run(command, port, 1.0, "granian")
+    leak_web.run(command, port, 0.2, "granian")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def main() -> None:
         "--processes=2",
         f"--venv={venv}",
         f"--pythonpath={leak_web.ROOT}",
-        "--module=benchmarks.peers.leak_web:application",
+        "--module=benchmarks.peers.leak_app:application",
         f"--evil-reload-on-rss={sys.argv[1]}",
         "--mem-collector-freq=1",
         "--enable-threads",

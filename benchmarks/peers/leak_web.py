@@ -1,7 +1,7 @@
 """The leaking job as a request to a web server that kills its workers at a ceiling.
 
-`application` is the WSGI application for all of them; the client tries again at once where the
-connection is lost. Two workers, so that the second takes the next try.
+The client of `leak_app`, which tries again at once where the connection is lost. Two workers, so
+that the second takes the next try.
 """
 
 from __future__ import annotations
@@ -12,25 +12,12 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
-from benchmarks.peers import work
 from benchmarks.peers.line import Line
 
 ROOT = Path(__file__).resolve().parents[2]
 AGAIN_S = 0.001
-
-
-def application(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-    """Do the job that the body describes; an empty one is a question whether you are there."""
-    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-    work.load_sdk()
-    if body:
-        work.leak(**json.loads(body))
-    start("200 OK", [("Content-Length", "2")])
-    return [b"ok"]
 
 
 def free_port() -> int:
@@ -64,8 +51,7 @@ def run(command: list[str], port: int, settle_s: float, *packages: str) -> None:
     def leak(**case: object) -> str:
         tries = request(port, json.dumps(case), 40)
         time.sleep(settle_s)  # until the killed worker's successor is there
-        for _ in range(4):
-            request(port, "", 30)
+        request(port, "", 30)
         return f"{tries} tries"
 
     try:
