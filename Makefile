@@ -96,7 +96,7 @@ peers-env: .venv-peers/.complete
 
 .venv-peers/.complete: benchmarks/peers/requirements.txt
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install -qq --no-compile --disable-pip-version-check -r $<
+	.venv-peers/bin/python -m pip install -qq --disable-pip-version-check -r $<
 	touch $@
 
 build: env

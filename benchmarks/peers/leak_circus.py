@@ -30,7 +30,7 @@ statsd = False
 loglevel = warning
 
 [watcher:job]
-cmd = {python} -m benchmarks.peers.leak_circus --work {home}/job
+cmd = {python} -m benchmarks.peers.leak_circus {home}/job
 working_dir = {root}
 copy_env = True
 numprocesses = 1
@@ -105,7 +105,4 @@ def wait(path: Path, *, there: bool) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--work":
-        take_jobs(Path(sys.argv[2]))
-    else:
-        main()
+    take_jobs(Path(sys.argv[1]))

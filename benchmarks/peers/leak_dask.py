@@ -54,7 +54,3 @@ def main() -> None:
 
         ready()
         line.serve({"leak": leak}, "distributed", "dask")
-
-
-if __name__ == "__main__":
-    main()

@@ -27,7 +27,3 @@ def main() -> None:
         "benchmarks.peers.leak_app:application",
     ]
     leak_web.run(command, port, 0.2, "granian")
-
-
-if __name__ == "__main__":
-    main()

@@ -27,7 +27,3 @@ def main() -> None:
         "--die-on-term",
     ]
     leak_web.run(command, port, 1.2, "uWSGI")
-
-
-if __name__ == "__main__":
-    main()

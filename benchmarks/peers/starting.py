@@ -40,7 +40,3 @@ def main() -> None:
 
     start()
     line.serve({"start": start}, "azure-cognitiveservices-speech")
-
-
-if __name__ == "__main__":
-    main()

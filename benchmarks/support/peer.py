@@ -56,23 +56,34 @@ def kill_marked(mark: str) -> int:
     return len(pids)
 
 
+def environment(mark: str) -> dict[str, str]:
+    """For a peer: bytecode is kept, lest whatever it spawns has to compile the Speech SDK first."""
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, MARK: mark}
+
+
 class Peer:
-    """A running peer."""
+    """A running peer; started by `-c`, so that no worker has to import a main module again."""
 
     def __init__(self, module: str, *args: str) -> None:
         self.mark = uuid.uuid4().hex
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self.process = subprocess.Popen(
-            [str(PYTHON), "-m", f"benchmarks.peers.{module}", *args],
+            [str(PYTHON), "-c", f"from benchmarks.peers.{module} import main; main()", *args],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,
-            env={**os.environ, MARK: self.mark, "PYTHONDONTWRITEBYTECODE": "1"},
+            env=environment(self.mark),
             start_new_session=True,
         )
         self._unread = b""
-        self.versions: dict[str, str] = self.answer(START_S)
+        self._hangs = False
+        try:
+            self.versions: dict[str, str] = self.answer(START_S)
+        except PeerError:
+            self.close()
+            raise
 
     def ask(self, timeout_s: float = 60.0, /, **request: object) -> Any:
         """Send a request and wait for the answer."""
@@ -93,6 +104,7 @@ class Peer:
         while b"\n" not in self._unread:
             left = end - time.monotonic()
             if left <= 0 or not select.select([fd], [], [], left)[0]:
+                self._hangs = True
                 raise PeerHungError(f"no answer within {timeout_s:g} s")
             data = os.read(fd, 1 << 16)
             if not data:
@@ -110,12 +122,12 @@ class Peer:
         return self.log.read().decode(errors="replace")[-2000:]
 
     def close(self) -> None:
-        """Let it go in peace, then end what is left."""
+        """Let it go in peace unless it hangs, then end what is left."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(10)
+            self.process.wait(0 if self._hangs else 10)
         kill_marked(self.mark)
         self.process.wait()
         self.log.close()
