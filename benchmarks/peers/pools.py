@@ -1,6 +1,7 @@
 """Pools of Python as contestants: `pools KIND START TASKS`, TASKS a worker's life in jobs or 0.
 
-Two workers that have the Speech SDK loaded; where the pool can preload it before forking, it does.
+Two workers that have the Speech SDK loaded; where the pool can preload it before forking, it does,
+and its own code as well.
 """
 
 from __future__ import annotations
@@ -14,9 +15,17 @@ from typing import Any
 
 from benchmarks.peers import work
 from benchmarks.peers.line import Line
+from benchmarks.peers.replaced import Replaced
 
 WORKERS = 2
-PRELOADED = [work.SDK, "benchmarks.peers.work"]
+LOOK_S = 0.01  # pebble's loops; 0.1 unless told otherwise, and it looks for the dead no oftener
+PRELOADED = [work.SDK, "benchmarks.peers.pools"]
+# What a worker of each kind runs, which it would have to import after the fork.
+WORKER_CODE = {
+    "mp": ["multiprocessing.pool"],
+    "futures": ["concurrent.futures.process"],
+    "pebble": ["pebble"],
+}
 
 Run = Callable[[Callable[[Any], int], list[Any]], list[int]]
 
@@ -25,7 +34,7 @@ def make(kind: str, start: str, tasks: int) -> tuple[Run, Callable[[], None]]:
     """How to run jobs in a new pool, and how to end it."""
     context: Any = multiprocessing.get_context(start)
     if start == "forkserver":
-        context.set_forkserver_preload(PRELOADED)
+        context.set_forkserver_preload([*PRELOADED, *WORKER_CODE.get(kind, [])])
     if start == "fork":
         work.load_sdk()
     return {"mp": _mp, "futures": _futures, "pebble": _pebble, "loky": _loky}[kind](context, tasks)
@@ -47,8 +56,9 @@ def _futures(context: Any, tasks: int) -> tuple[Run, Callable[[], None]]:
 
 
 def _pebble(context: Any, tasks: int) -> tuple[Run, Callable[[], None]]:
-    from pebble import ProcessPool  # noqa: PLC0415 - each kind imports its own
+    from pebble import CONSTS, ProcessPool  # noqa: PLC0415 - each kind imports its own
 
+    CONSTS.sleep_unit = LOOK_S
     pool = ProcessPool(
         max_workers=WORKERS, max_tasks=tasks, initializer=work.load_sdk, context=context
     )
@@ -77,15 +87,15 @@ def main() -> None:
     line = Line()
     kind, start, tasks = sys.argv[1], sys.argv[2], int(sys.argv[3])
     run, end = make(kind, start, tasks)
-    run(work.burn_ms, [1.0] * 4 * WORKERS)
+    replaced = Replaced(WORKERS, lambda: run(work.burn_ms, [20.0] * 2 * WORKERS))
 
     def burn(jobs: int, ms: float) -> dict[str, Any]:
         began = time.perf_counter()
         pids = run(work.burn_ms, [ms] * jobs)
-        return {"wall_s": time.perf_counter() - began, "recycles": len(set(pids)) - WORKERS}
+        return {"wall_s": time.perf_counter() - began, "recycles": replaced.count(pids)}
 
     def spikes(jobs: int, megabytes: float) -> dict[str, Any]:
-        return {"recycles": max(0, len(set(run(spike, [megabytes] * jobs))) - WORKERS)}
+        return {"recycles": replaced.count(run(spike, [megabytes] * jobs))}
 
     def rest(seconds: float) -> list[int]:
         run(work.rest, [seconds] * WORKERS)  # never answered: it is killed meanwhile
@@ -94,7 +104,3 @@ def main() -> None:
     packages = {"pebble": ["pebble"], "loky": ["loky"]}.get(kind, [])
     line.serve({"burn": burn, "spikes": spikes, "rest": rest}, *packages)
     end()
-
-
-if __name__ == "__main__":
-    main()
