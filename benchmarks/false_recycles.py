@@ -2,8 +2,9 @@
 
 False recycles: jobs that hold 350 MB for 50 ms and give it back, under a soft limit of 100 MiB
 (loky's own rule is 300 MB of growth and cannot be set). Orphans: what is alive 3 s after the
-supervisor of two busy workers got SIGKILL. Replaced at once: how many workers there are at most,
-while each is replaced after every job, beyond the configured ones, the standby and one more.
+supervisor of two busy workers got SIGKILL, their jobs having a minute to go. Replaced at once: how
+many workers there are at most, while each is replaced after every job, beyond the configured ones,
+the standby and one more.
 """
 
 from __future__ import annotations
@@ -61,9 +62,14 @@ def our_spikes(rounds: int) -> list[int]:
             before = recycles(one)
             names = [f"s{number}/{job}" for job in range(JOBS)]
             outputs = [ours.drop(one, name, options) for name in names]
-            ours.until(lambda outputs=outputs: all(o.exists() for o in outputs), 60)
+            wait_for(outputs)
             found.append(recycles(one) - before)
     return found
+
+
+def wait_for(outputs: list[Path]) -> None:
+    """Until all are there."""
+    ours.until(lambda: all(output.exists() for output in outputs), 60)
 
 
 def recycles(one: Daemon) -> int:
@@ -72,9 +78,10 @@ def recycles(one: Daemon) -> int:
         return sum(msgspec.structs.astuple(client.status().recycles))
 
 
-def their_spikes(module: tuple[str, ...], rounds: int) -> list[int]:
+def their_spikes(module: tuple[str, ...], rounds: int, versions: dict[str, str]) -> list[int]:
     """Workers recycled in each round."""
     with peer(*module) as process:
+        versions.update(process.versions)
         return [
             int(process.ask(90, do="spikes", jobs=JOBS, megabytes=SPIKE_MB)["recycles"])
             for _ in range(rounds)
@@ -117,15 +124,16 @@ def our_orphans() -> dict[str, int]:
         return orphans(one.pid)
 
 
-def their_orphans(name: str) -> dict[str, int]:
+def their_orphans(name: str, versions: dict[str, str]) -> dict[str, int]:
     """Of a pool with all its workers busy."""
     one = Peer(*POOLS[name])
+    versions.update(one.versions)
     try:
         one.send(do="rest", seconds=REST_S)
         time.sleep(0.5)
         supervisor = one.process.pid
         if name == CELERY:
-            supervisor = next(p for p in ours.tree(supervisor)[1:] if b"celery" in command(p))
+            supervisor = next(p for p in ours.tree(supervisor)[1:] if b"celery_tasks" in command(p))
         return orphans(supervisor)
     finally:
         kill_marked(one.mark)
@@ -186,10 +194,10 @@ def most_alive(one: Daemon) -> int:
 
 
 # -- all together ------------------------------------------------------------------------------
-def attempt(work: Callable[[], Any]) -> Any:
+def attempt(work: Callable[..., Any], *args: object) -> Any:
     """What came of it, or what went wrong."""
     try:
-        return work()
+        return work(*args)
     except Exception as error:  # noqa: BLE001 - a peer may fail in any way; it is kept
         report.say(f"  {error}")
         return {"failed": str(error)[-500:]}
@@ -216,28 +224,32 @@ def main() -> None:
     parser.add_argument("--peers", type=int, default=10, help="for each peer")
     options = parser.parse_args()
     left_out = set() if shutil.which("redis-server") else {CELERY}
-    names = set(POOLS) - left_out if installed() else set()
+    names = sorted(set(POOLS) - left_out) if installed() else []
     body: dict[str, Any] = report.setting()
     report.say("false recycles")
-    body["false_recycles"] = {"sttd": our_spikes(options.repetitions)} | {
-        name: attempt(lambda module=module: their_spikes(module, options.peers))
-        for name, module in SPIKED.items()
-        if name in names
-    }
+    body["false_recycles"] = {"sttd": our_spikes(options.repetitions)}
+    for name in sorted(SPIKED.keys() & names):
+        found = attempt(their_spikes, SPIKED[name], options.peers, body["versions"])
+        body["false_recycles"][name] = found
     report.say("orphans")
-    found: dict[str, list[Any]] = {"sttd": []}
-    for number in range(options.repetitions):
-        found["sttd"].append(attempt(our_orphans))
-        if number < options.peers:
-            for name in sorted(names):
-                result = attempt(lambda name=name: their_orphans(name))
-                found.setdefault(name, []).append(result)
-    body["orphans"] = found
+    body["orphans"] = all_orphans(options.repetitions, names, options.peers, body["versions"])
     report.say("replaced at once")
     body["replaced_at_once"] = replaced_at_once(options.repetitions)
     report.write("false_recycles", body)
     report.table(["figure", "system", "over", "found"], rows(body))
     print(json.dumps(body["replaced_at_once"]))
+
+
+def all_orphans(
+    rounds: int, names: list[str], rounds_of_peers: int, versions: dict[str, str]
+) -> dict[str, list[Any]]:
+    """sttd and the others taking turns."""
+    found: dict[str, list[Any]] = {name: [] for name in ("sttd", *names)}
+    for number in range(rounds):
+        found["sttd"].append(attempt(our_orphans))
+        for name in names if number < rounds_of_peers else ():
+            found[name].append(attempt(their_orphans, name, versions))
+    return found
 
 
 if __name__ == "__main__":
