@@ -22,6 +22,10 @@ STOP_LIMIT_S = 0
 # are too little when audio goes out faster than twice real time; half an hour is what Microsoft's
 # batch-processing-kit uses. At worst 57 MB of audio are held.
 FAST_BUFFER_MS = 1_800_000
+# How often the SDK's thread at the connection looks for what there is to send and to read: its own
+# 10 ms cost a third of a session's CPU. At twice real time 100 ms of audio go out every 50 ms, so
+# looking every 30 ms holds nothing up; what the service says arrives 10 ms later on average.
+POLL_MS = 30
 
 _PROFANITY = {
     "masked": sdk.ProfanityOption.Masked,
@@ -91,6 +95,7 @@ def _by_name(job: Settings) -> dict[str, str]:
     values = {
         "SPEECH-StopRecognitionTimeoutInSeconds": str(STOP_LIMIT_S),
         "SPEECH-ObjectCountErrorThreshold": str(job.max_objects),
+        "SPEECH-USPRunPollingInterval": str(POLL_MS),
     }
     if job.pace != SDK_PACE:
         percent = str(round(job.pace * 100))
