@@ -46,7 +46,7 @@ def kill_and_recover(m: Machine, *, mutant: tuple[str, ...] = (), **cut: object)
 @pytest.mark.parametrize("share", range(5))
 def test_a_kill_between_two_operations_loses_and_doubles_nothing(share: int) -> None:
     with machine() as m:
-        assert kill_and_recover(m, at=25 + share * 41)
+        assert kill_and_recover(m, at=20 + share * 40)
 
 
 @pytest.mark.sweep
