@@ -93,6 +93,7 @@ class Fetches:
             max_bytes=settings.limits.max_file_size,
             keep_free=settings.limits.min_free_disk,
             timeout_s=settings.url.timeout,
+            supervisor=os.getpid(),
         )
 
     async def _run(self, wish: Wish, path: Path) -> Outcome:

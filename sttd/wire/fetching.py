@@ -16,6 +16,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: int
     keep_free: int
     timeout_s: float
+    supervisor: int  # pid; whoever has another parent leaves
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -244,6 +244,8 @@ def _deadline(seconds: float) -> Iterator[None]:
 def confine(wish: Wish) -> None:
     """Take away what fetching does not need."""
     linux.die_with_parent()
+    if os.getppid() != wish.supervisor:  # it died before that: nobody waits for the recording
+        sys.exit(1)
     linux.no_new_privileges()
     linux.not_dumpable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

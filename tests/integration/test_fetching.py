@@ -6,11 +6,13 @@ import asyncio
 import os
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sttd.config import Settings
@@ -320,6 +322,24 @@ def test_a_helper_that_dies_is_a_failure_and_leaves_nothing(liar: Liar, tmp_path
     one = fetches(liar, tmp_path)
     one._command = [sys.executable, "-c", "import os; os.abort()"]
     assert refused(one, liar.url("/")).startswith("internal")
+
+
+def test_a_helper_whose_supervisor_died_while_it_started_fetches_nothing(
+    liar: Liar, tmp_path: Path
+) -> None:
+    liar.answers["/"] = whole()
+    died = subprocess.Popen([sys.executable, "-c", ""])
+    died.wait()
+    one = fetches(liar, tmp_path)
+    for supervisor, served in ((died.pid, b""), (os.getpid(), BODY)):
+        wish = msgspec.structs.replace(one._wish(liar.url("/")), supervisor=supervisor)
+        with (tmp_path / "fetched").open("w+b") as file:
+            helper = subprocess.Popen(
+                one._command, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.PIPE
+            )
+            helper.communicate(msgspec.json.encode(wish), timeout=30)
+        assert (tmp_path / "fetched").read_bytes() == served
+        assert bool(liar.requests) == bool(served)
 
 
 # -- addresses -------------------------------------------------------------------------------------
