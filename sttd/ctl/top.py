@@ -169,7 +169,8 @@ class _View:
             told = self._client.recycle()
             return f"recycling {', '.join(told)}, each after its job"
         if key == b"d":
-            if picture.status.daemon.state in ("draining", "drained"):
+            # asked now: the picture is from before the last key, and would drain once more
+            if self._client.status().daemon.state in ("draining", "drained"):
                 return f"resumed: {self._client.resume().state}"
             return f"no more jobs start: {self._client.drain().state}; d again resumes"
         return ""

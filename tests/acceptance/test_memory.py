@@ -334,6 +334,20 @@ def test_top_recycles_the_selected_worker_and_drains_and_resumes(
     eventually(lambda: terminal.read() and sttd.status()["daemon"]["state"] == "running", "resumed")
 
 
+def test_d_again_resumes_before_top_has_looked_again(sttd: Daemon) -> None:
+    one = Terminal(sttd, "top", "--every", "600")
+    try:
+        eventually(lambda: b"q quit" in one.read(), "the first frame", PATIENCE_S)
+        os.write(one.fd, b"d")
+        eventually(lambda: b"d again resumes" in one.read(), "it drains")
+        os.write(one.fd, b"d")
+        eventually(lambda: b"resumed" in one.read(), "it resumes")
+        assert sttd.status()["daemon"]["state"] == "running"
+    finally:
+        one.close()
+        sttd.ctl("resume")
+
+
 def test_top_in_a_pipe_prints_one_plain_frame(sttd: Daemon) -> None:
     done = sttd.ctl("top")
     assert done.returncode == 0
