@@ -14,6 +14,7 @@ pytest.importorskip("azure.cognitiveservices.speech", reason="the extra `azure` 
 
 from sttd.engines import EngineError, TranscribeOptions
 from sttd.engines.azure import sdklog
+from sttd.engines.azure.configuration import POLL_MS
 from sttd.engines.azure.sdklog import HIDDEN, BoundedFile, Scrubber, logged
 from tests.speech_service.behaviour import Access
 from tests.speech_service.marks import marked_pcm
@@ -49,6 +50,21 @@ def test_a_job_that_asks_for_it_has_the_sdks_log_and_the_next_has_none(
     assert path.read_text() == text
     assert [p.name for p in tmp_path.iterdir()] == ["sdk.log"]
     assert "azure-log" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize(
+    ("properties", "ms"), [({}, POLL_MS), ({"SPEECH-USPRunPollingInterval": "25"}, 25)]
+)
+def test_the_sdk_looks_at_its_connection_as_often_as_it_is_told(
+    service: Running, tmp_path: Path, properties: dict[str, str], ms: int
+) -> None:
+    """Undocumented: should a later SDK not know the property, sessions cost half as much again."""
+    path = tmp_path / "sdk.log"
+    engine = engine_for(service.host, auth="key", key="speech-key", properties=properties)
+
+    transcribe(engine, Recording(SECONDS), TranscribeOptions(log=str(path)))
+
+    assert f"switching polling interval: 10 ms -> {ms} ms" in path.read_text()
 
 
 def test_a_second_attempt_is_added_and_holds_no_line_of_what_came_between(

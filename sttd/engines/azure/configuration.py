@@ -24,8 +24,8 @@ STOP_LIMIT_S = 0
 FAST_BUFFER_MS = 1_800_000
 # How often the SDK's thread at the connection looks for what there is to send and to read: its own
 # 10 ms cost a third of a session's CPU. At twice real time 100 ms of audio go out every 50 ms, so
-# looking every 30 ms holds nothing up; what the service says arrives 10 ms later on average.
-POLL_MS = 30
+# looking every 40 ms holds nothing up; what the service says arrives 15 ms later on average.
+POLL_MS = 40
 
 _PROFANITY = {
     "masked": sdk.ProfanityOption.Masked,
