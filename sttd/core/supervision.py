@@ -24,7 +24,7 @@ from sttd.core.work import Work
 from sttd.core.workers import WorkerState
 
 # what leaves the workers as they are: asked first, because most events are of these kinds
-STILL = on.Progressed | on.Published | on.PublishFailed | on.Claimed
+STILL = on.Progressed | on.Published | on.PublishFailed | on.Claimed | on.RoomSampled
 AWAY_S = 2.0  # ticks come four times a second: after this long without any we were stopped
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sttd.supervisor import inotify, names
+from sttd.supervisor.beat import next_beat
 from sttd.supervisor.inotify import Inotify
 
 PAUSE_S = 0.01  # after events, before the next are read: what comes in a burst is read at once
@@ -100,7 +101,7 @@ class Doorbell:
         try:
             self._on_ring()
             loop.add_reader(watches.inotify.fileno(), self._readable, watches)
-            while not await self._told_to_begin_anew(ASK_S):
+            while not await self._told_to_begin_anew(next_beat(loop.time(), ASK_S) - loop.time()):
                 if self._identity() != identity:
                     return
         finally:
@@ -117,7 +118,7 @@ class Doorbell:
 
     def _identity(self) -> tuple[int, int]:
         """Notifications tell neither that another was mounted here nor that a parent was moved."""
-        status = self._path.stat()
+        status = os.stat(self._path)
         return status.st_dev, status.st_ino
 
     def _readable(self, watches: Watches) -> None:

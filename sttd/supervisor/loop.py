@@ -17,11 +17,13 @@ from sttd.config import Settings, allocators
 from sttd.core import commands as do
 from sttd.core import events as on
 from sttd.core.jobs import Job
+from sttd.core.recycling import Vitals
 from sttd.core.retry import FailureKind
 from sttd.core.supervision import Policies, Supervision
 from sttd.engines.helpers import HELPERS
 from sttd.log import Log
 from sttd.supervisor import orders, translate
+from sttd.supervisor.beat import next_beat
 from sttd.supervisor.cgroups import settle_in
 from sttd.supervisor.chatter import Chatter
 from sttd.supervisor.deeds import Deeds
@@ -88,7 +90,7 @@ class Loop:
             lambda line: self.log.event("cgroup.trouble", message=line),
         )
         self.pool = Pool(self._engine_order, self, self.cgroups)
-        self.sampling = Sampling(self._sampled, policies.recycle)
+        self.sampling = Sampling(self._sampled, self._is_busy, policies.recycle)
         self.cgroups.on_soft = self.sampling.look
         self._witness = Witness(self.core, self.pool, self.sampling, spool)
         self.history = History()
@@ -110,12 +112,10 @@ class Loop:
 
     async def run(self) -> None:
         """Tick until the core says that everything is settled and every deed is done."""
+        over = asyncio.create_task(self.finished.wait())
         while not self.finished.is_set():
             self._tick()
-            try:
-                await asyncio.wait_for(self.finished.wait(), self._patience())
-            except TimeoutError:
-                continue
+            await asyncio.wait((over,), timeout=self._patience())
         await self._last_deeds()
         self.sampling.close()
         await self.pool.close()
@@ -123,10 +123,12 @@ class Loop:
             await self._helper.close()
 
     def _patience(self) -> float:
-        """Until the next tick."""
+        """Seconds until the next tick, which is on the beat."""
+        now = self._now()
+        soon, late = next_beat(now, TICK_S), next_beat(now, CALM_TICK_S)
         if not self.core.calm:
-            return TICK_S
-        return max(TICK_S, min(CALM_TICK_S, self._wake_at - self._now()))
+            return soon - now
+        return min(late, max(soon, next_beat(self._wake_at, TICK_S))) - now
 
     def abandon(self) -> None:
         """Stop now and wait for no deed: the daemon has failed, and its next life recovers."""
@@ -311,11 +313,10 @@ class Loop:
         """What an engine prints is told as an event, so that the log stays one JSON a line."""
         self._chatter.printed(line, self.core.staff.workers.get(worker or ""))
 
-    def _sampled(self, worker: str, event: on.Sampled) -> float:
-        """Judge a sample; seconds until the next one."""
-        self.history.add(worker, self._now(), event.vitals.rss_bytes)
-        self.feed(event)
-        return self.sampling.interval(worker, busy=self._is_busy(worker))
+    def _sampled(self, worker: str, vitals: Vitals) -> None:
+        """Judge a sample."""
+        self.history.add(worker, self._now(), vitals.rss_bytes)
+        self.feed(on.Sampled(worker, vitals))
 
     def reconfigure(self, settings: Settings, new: Policies, *, engine_changed: bool) -> None:
         """New settings are in force; an operator's `scale` holds unless the pool's changed."""

@@ -1,6 +1,7 @@
 """Looks at every worker as often as the policy wishes: often near the ceiling, seldom far off.
 
-Reads by `vitals`, schedules on the loop; judges nothing.
+Reads by `vitals`, schedules on the loop; judges nothing. All that are far off are looked at
+together, on the beat.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from sttd.core.events import Sampled
 from sttd.core.recycling import RecyclePolicy, Vitals, next_sample_s
+from sttd.supervisor.beat import next_beat
 from sttd.supervisor.vitals import GoneError, Probe
 
 FULL_EVERY_S = 1.0  # threads, descriptors and the peak; RSS alone in between
@@ -39,11 +40,21 @@ class Watched:
 
 
 class Sampling:
-    """`on_sample(worker, event)` gets each sample and answers the seconds until the next."""
+    """`on_sample(worker, vitals)` gets each sample that says something new, and one a second.
 
-    def __init__(self, on_sample: Callable[[str, Sampled], float], policy: RecyclePolicy) -> None:
+    `is_busy(worker)` tells whether it has a job. An RSS that is what it was, as most are, has been
+    judged.
+    """
+
+    def __init__(
+        self,
+        on_sample: Callable[[str, Vitals], None],
+        is_busy: Callable[[str], bool],
+        policy: RecyclePolicy,
+    ) -> None:
         self.policy = policy
         self._on_sample = on_sample
+        self._is_busy = is_busy
         self._watched: dict[str, Watched] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -72,13 +83,6 @@ class Sampling:
                 watched.full_at = 0.0
             self._sample(watched)
             self._plan()
-
-    def interval(self, worker: str, *, busy: bool) -> float:
-        """Seconds until the next look, by policy."""
-        watched = self._watched.get(worker)
-        if watched is None:
-            return self.policy.sample_every
-        return next_sample_s(self.policy, watched.vitals, watched.growth, busy=busy)
 
     def latest(self, worker: str) -> tuple[tuple[float, int], ...]:
         """The latest samples: seconds before now, RSS in bytes."""
@@ -125,15 +129,23 @@ class Sampling:
         span = now - watched.at
         if watched.at and span >= GROWTH_OVER_S:
             watched.growth = (vitals.rss_bytes - watched.vitals.rss_bytes) / span
-        watched.vitals, watched.at = vitals, now
+        same, watched.vitals, watched.at = vitals is watched.vitals, vitals, now
         watched.latest.append((now, vitals.rss_bytes))
-        delay = self._on_sample(watched.worker, Sampled(watched.worker, vitals))
-        watched.due, watched.early = self._loop.time() + delay, EARLY * delay
+        if not same:
+            self._on_sample(watched.worker, vitals)
+        busy = self._is_busy(watched.worker)
+        delay = next_sample_s(self.policy, vitals, watched.growth, busy=busy)
+        if delay < self.policy.sample_every:
+            watched.due, watched.early = self._loop.time() + delay, EARLY * delay
+        else:
+            watched.due, watched.early = next_beat(self._loop.time(), delay), 0.0
 
     def _read(self, watched: Watched, now: float) -> Vitals:
-        if now - watched.full_at >= FULL_EVERY_S:
+        if now >= next_beat(watched.full_at, FULL_EVERY_S):
             watched.full_at = now
             return watched.probe.vitals()
         rss = watched.probe.rss_bytes()
+        if rss == watched.vitals.rss_bytes:
+            return watched.vitals
         peak = max(watched.vitals.peak_rss_bytes, rss)
         return msgspec.structs.replace(watched.vitals, rss_bytes=rss, peak_rss_bytes=peak)
