@@ -16,7 +16,7 @@ import pytest
 
 from sttd import linux
 from sttd.supervisor import companions
-from sttd.supervisor.child import Child
+from sttd.supervisor.child import Child, Strays
 from sttd.supervisor.pool import Pool
 from sttd.transcripts import Transcript
 from sttd.wire import messages as say
@@ -281,6 +281,19 @@ def test_an_engine_that_cannot_be_loaded_is_told_in_one_line() -> None:
             assert gone[3]
 
     run_async(body)
+
+
+def test_a_dead_child_that_nobody_holds_is_reaped_when_it_was_found_twice() -> None:
+    strays = Strays()
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # dead by now
+
+    strays.sweep()
+    assert Path(f"/proc/{pid}").exists()  # somebody may be about to hold it
+    assert strays.sweep()
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_no_child_is_left_when_the_pool_is_closed() -> None:
