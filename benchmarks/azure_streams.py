@@ -50,13 +50,12 @@ def opened(way: str, path: str, pcm: bytes) -> tuple[Any, Callable[[], None], di
         return sdk.AudioConfig(stream=stream), push, calls
     at = 0
 
-    def read(buffer: memoryview) -> int:
+    def read(size: int) -> bytes:
         nonlocal at
         calls["read"] += 1
-        part = pcm[at : at + len(buffer)]
-        buffer[: len(part)] = part
+        part = pcm[at : at + size]
         at += len(part)
-        return len(part)
+        return part
 
     if way == "pull_sttd":
         from sttd.engines.azure.pull import PullStream  # noqa: PLC0415  likewise
@@ -65,7 +64,9 @@ def opened(way: str, path: str, pcm: bytes) -> tuple[Any, Callable[[], None], di
 
     class Pull(sdk.PullAudioInputStreamCallback):  # type: ignore[misc]  # the SDK has no types
         def read(self, buffer: memoryview) -> int:
-            return read(buffer)
+            part = read(len(buffer))
+            buffer[: len(part)] = part
+            return len(part)
 
         def get_property(self, _id: object) -> str:
             calls["get_property"] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from azure.cognitiveservices.speech import audio as sdk
 from sttd.engines import TransientEngineError
 from sttd.engines.azure import pull
 from sttd.engines.azure.feed import Feed
+from sttd.engines.azure.guard import callbacks_guarded
 from tests.speech_service.behaviour import Behaviour
 from tests.speech_service.running import Running, running_service
 from tests.support.azure import Recording, engine_for, transcribe, whole
@@ -37,6 +39,14 @@ def call(ticket: int, size: int) -> tuple[int, bytes]:
     return pull._on_read(ticket, ctypes.addressof(buffer), size), buffer.raw
 
 
+@contextlib.contextmanager
+def telling_what_was_raised() -> Iterator[list[str]]:
+    """What is raised where nobody can catch it."""
+    raised: list[str] = []
+    with callbacks_guarded(lambda line: raised.append(line.partition(": ")[2])):
+        yield raised
+
+
 def test_the_sdk_calls_once_for_a_tenth_of_a_second_and_for_nothing_else(
     service: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -44,9 +54,9 @@ def test_the_sdk_calls_once_for_a_tenth_of_a_second_and_for_nothing_else(
     asked: list[object] = []
     read = Feed.read
 
-    def counted(feed: Feed, buffer: memoryview, session: int) -> int:
-        reads.append(len(buffer))
-        return read(feed, buffer, session)
+    def counted(feed: Feed, session: int, size: int) -> bytes:
+        reads.append(size)
+        return read(feed, session, size)
 
     def property_of(_: object, name: object) -> str:
         asked.append(name)
@@ -64,18 +74,17 @@ def test_the_sdk_calls_once_for_a_tenth_of_a_second_and_for_nothing_else(
 
 
 def test_a_read_fills_the_sdks_own_buffer_and_no_more() -> None:
-    def read(buffer: memoryview) -> int:
-        buffer[:4] = b"abcd"
-        return 4
-
-    stream = pull.PullStream(read)
+    stream = pull.PullStream(lambda _: b"abcd")
 
     assert call(stream._ticket, 6) == (4, b"abcd??")
+    with telling_what_was_raised() as raised:
+        assert call(stream._ticket, 3) == (0, b"???")
+    assert raised == ["4 bytes for a buffer of 3"]
     stream.close()
 
 
 def test_who_reads_after_the_end_is_told_of_it_and_nothing_is_touched() -> None:
-    stream = pull.PullStream(len)
+    stream = pull.PullStream(bytes)
     stream.close()
     stream.close()
 
@@ -84,7 +93,7 @@ def test_who_reads_after_the_end_is_told_of_it_and_nothing_is_touched() -> None:
 
 
 def test_streams_do_not_hear_one_another() -> None:
-    first, second = pull.PullStream(lambda _: 1), pull.PullStream(lambda _: 2)
+    first, second = pull.PullStream(lambda _: b"1"), pull.PullStream(lambda _: b"22")
     first.close()
 
     assert call(first._ticket, 8)[0] == 0
@@ -95,7 +104,7 @@ def test_streams_do_not_hear_one_another() -> None:
 def test_an_exception_while_the_sdk_reads_fails_the_attempt(
     service: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def torn(*_: object, **__: object) -> int:
+    def torn(*_: object) -> bytes:
         raise ValueError("torn")
 
     monkeypatch.setattr(Feed, "read", torn)
@@ -114,15 +123,15 @@ def threads():
     return len(os.listdir("/proc/self/task"))
 reading, gone, refused = threading.Event(), threading.Event(), threading.Event()
 reads = []
-def read(buffer):
-    reads.append(len(buffer))
+def read(size):
+    reads.append(size)
     if len(reads) > 5:
         reading.set()
         gone.wait()
-    return len(buffer)
+    return bytes(size)
 class Theirs(sdk.audio.PullAudioInputStreamCallback):
     def read(self, buffer):
-        return read(buffer)
+        return len(read(len(buffer)))
 ours = sys.argv[2] == "ours"
 stream = PullStream(read) if ours else sdk.audio.PullAudioInputStream(Theirs())
 config = sdk.SpeechConfig(host=sys.argv[1])

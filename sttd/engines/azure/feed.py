@@ -22,7 +22,8 @@ class Feed:
         self.taken = 0  # bytes handed to the SDK
         self.drained = False  # the SDK was told of the end
         self._on_room = on_room
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._chunks: deque[bytes] = deque()
         self._at = 0  # bytes of the first chunk that are gone
         self._size = 0
@@ -62,33 +63,34 @@ class Feed:
             self._open = False
             self._changed.notify_all()
 
-    def read(self, buffer: memoryview, session: int) -> int:
-        """Fill the SDK's buffer; 0 is the end. Called on the SDK's thread, may wait."""
-        with self._changed:
+    def read(self, session: int, size: int) -> bytes:
+        """The next `size` bytes at most; none are the end. Called on the SDK's thread, may wait.
+
+        For every 100 ms of audio: so the lock itself is taken, the Condition does it in Python.
+        """
+        with self._lock:
             while session == self.session and not (self._open and (self._size or self._ended)):
                 self._changed.wait()
             if session != self.session:
-                return 0
-            count = self._fill(buffer)
-            self.taken += count
-            self.drained = self.drained or count == 0
+                return b""
+            part = self._take(size)
+            self.taken += len(part)
+            self._size -= len(part)
+            self.drained = self.drained or not part
             room = self._asked and self._size <= CAPACITY // 2
             if room:
                 self._asked = False
         if room:
             self._on_room()
-        return count
+        return part
 
-    def _fill(self, buffer: memoryview) -> int:
-        wanted, count = len(buffer), 0
-        while self._chunks and count < wanted:
-            chunk, at = self._chunks[0], self._at
-            part = min(len(chunk) - at, wanted - count)
-            buffer[count : count + part] = chunk[at : at + part]
-            count += part
-            self._at = at + part
-            if self._at == len(chunk):
+    def _take(self, size: int) -> bytes:
+        part = b""
+        while self._chunks and len(part) < size:
+            chunk, end = self._chunks[0], self._at + size - len(part)
+            part = part + chunk[self._at : end] if part else chunk[self._at : end]
+            self._at = end
+            if end >= len(chunk):
                 self._chunks.popleft()
                 self._at = 0
-        self._size -= count
-        return count
+        return part

@@ -22,18 +22,18 @@ from azure.cognitiveservices.speech.interop import _call_hr_fn, _sdk_lib, _spx_h
 
 # int read(void* context, uint8_t* buffer, uint32_t size): bytes given; 0 is the end
 _Read = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32)
-_readers: dict[int, Callable[[memoryview], int]] = {}
+_readers: dict[int, Callable[[int], bytes]] = {}
 _numbers = itertools.count(1)
 
 
 class PullStream(sdk.AudioInputStream):  # type: ignore[misc]  # the SDK has no types
     """A stream of the SDK's default format, 16 kHz 16-bit mono, for one session; then `close()`.
 
-    `read` fills a buffer on the SDK's thread and may wait; 0 is the end. An exception in it ends
-    the stream, too; `guard` tells of it.
+    `read(size)` gives as many bytes at most, on the SDK's thread, and may wait; none are the end.
+    An exception in it ends the stream, too; `guard` tells of it.
     """
 
-    def __init__(self, read: Callable[[memoryview], int]) -> None:
+    def __init__(self, read: Callable[[int], bytes]) -> None:
         kind, handle = sdk.AudioStreamFormat(), _spx_handle(0)
         _call_hr_fn(
             ctypes.byref(handle),
@@ -61,4 +61,9 @@ def _on_read(ticket: int, buffer: int, size: int) -> int:
     read = _readers.get(ticket)
     if read is None:
         return 0
-    return read(memoryview((ctypes.c_ubyte * size).from_address(buffer)).cast("B"))
+    part = read(size)
+    count = len(part)
+    if count > size:
+        raise ValueError(f"{count} bytes for a buffer of {size}")
+    ctypes.memmove(buffer, part, count)
+    return count

@@ -40,7 +40,7 @@ class Session:
         """Build and begin. Raises RuntimeError or ValueError where the SDK does."""
         keep = self._remains
         config = configuration.speech_config(job, grant, proxy_password)
-        read = functools.partial(self._feed.read, session=self._feed.session)
+        read = functools.partial(self._feed.read, self._feed.session)
         stream = self._stream = PullStream(read)
         keep.parts.append(stream)
         audio = sdk.audio.AudioConfig(stream=stream)
