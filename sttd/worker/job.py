@@ -196,7 +196,9 @@ class Attempt:
                 said = msgspec.structs.replace(said, speaker=f"{session}/{said.speaker}")
             self._commit(said)
             # each is told: that something was committed decides what a crash counts for
-            self.progress(self._audio.position_s if self._audio else 0.0)
+            if self._audio is not None:
+                self.progress(self._audio.position_s)
+                self._audio.told()
 
     def _commit(self, said: Segment) -> None:
         try:

@@ -27,7 +27,8 @@ class Listening:
     """The part of `sttd.engines.Audio` that does not depend on where the samples come from.
 
     `on_progress(position_s)` is called at most every `interval_s` seconds of `clock`, by the
-    thread that reads; `on_report(error)` for each `report`.
+    thread that reads, and later where somebody has `told` of the position meanwhile;
+    `on_report(error)` for each `report`.
     """
 
     def __init__(
@@ -69,6 +70,10 @@ class Listening:
     def report(self, error: EngineError) -> None:
         """Tell the daemon of the service's state now, before a clean-up that takes long."""
         self._on_report(error)
+
+    def told(self) -> None:
+        """The position was told along with something else: no need to say it again soon."""
+        self._told = self._clock()
 
     def _handed_out(self, count: int) -> None:
         self._given += count

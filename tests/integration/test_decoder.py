@@ -107,6 +107,23 @@ def test_progress_is_told_at_most_once_an_interval(companion: Companion, tmp_pat
     assert audio.position_s == 20.0
 
 
+def test_a_position_told_with_something_else_is_not_told_again_soon(
+    companion: Companion, tmp_path: Path
+) -> None:
+    told: list[float] = []
+    now = iter(range(1000))
+    audio = companion.open(
+        record(tmp_path / "a.wav", 20.0),
+        on_progress=told.append,
+        interval_s=3.0,
+        clock=lambda: float(next(now)),
+    )
+    for _ in audio:
+        audio.told()
+    audio.close()
+    assert told == []
+
+
 def test_the_header_tells_the_duration_before_the_first_sample(
     companion: Companion, tmp_path: Path
 ) -> None:
