@@ -57,13 +57,27 @@ def test_two_hundred_jobs_leave_nothing_behind(service: Running) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_no_fault_leaves_anything_behind(service: Running, fault: str) -> None:
+    lines = fail(service, fault, 4)
+
+    assert lines[-1]["rss"] - lines[0]["rss"] <= 4 * MIB
+
+
+@pytest.mark.sweep
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_two_hundred_failures_of_a_kind_leave_nothing_behind(service: Running, fault: str) -> None:
+    lines = fail(service, fault, 200)
+
+    assert lines[-1]["rss"] - lines[SETTLED - 1]["rss"] <= 1.5 * MIB
+
+
+def fail(service: Running, fault: str, jobs: int) -> list[dict[str, Any]]:
+    """Jobs that all end by this fault; after each of them all is as after the first."""
     behaviour, expected = FAULTS[fault]
-
-    lines = life(service, behaviour, 4, 3.0)
-
+    lines = life(service, behaviour, jobs, 3.0)
     assert {line["outcome"] for line in lines} == {expected.__name__}
     first = lines[0]
     for line in lines:
         for kind in ("objects", "natives", "threads", "fds"):
             assert line[kind] == first[kind], (kind, line, first)
-    assert lines[-1]["rss"] - first["rss"] <= 4 * MIB
+    return lines
