@@ -154,7 +154,10 @@ def _fork_twice(
     middle = os.fork()
     if middle == 0:
         middle = os.getpid()
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError:
+            os._exit(os.EX_OSERR)  # or there would be two templates; the other one tells it
         if child:
             os.write(writing, PID.pack(child))
             os._exit(0)

@@ -136,12 +136,13 @@ def test_a_daemon_that_was_frozen_with_all_its_workers_kills_none_of_them(tmp_pa
         whole = psutil.Process(sttd.pid)
         tree = [whole, *whole.children(recursive=True)]
         for process in tree:
-            process.suspend()
+            with contextlib.suppress(psutil.NoSuchProcess):  # was there to fork another, and ended
+                process.suspend()
         pass_time(2 * stall_s)
         whole.resume()
         pass_time(0.7)  # it has a moment to judge the others by
         for process in tree[1:]:
-            with contextlib.suppress(psutil.NoSuchProcess):  # was there to fork another, and ended
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.resume()
         for n in range(2):
             assert sttd.transcript(str(n))["attempts"] == 1

@@ -9,7 +9,6 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -20,64 +19,11 @@ from sttd.supervisor.child import Child, Strays
 from sttd.supervisor.pool import Pool
 from sttd.transcripts import Transcript
 from sttd.wire import messages as say
+from tests.support.recorder import Recorder
 from tests.support.waiting import eventually, eventually_async
 from tests.support.wav import tone
 
 LIMITS = say.DecodeLimits(max_duration_s=100, max_channels=8)
-
-
-class Recorder:
-    """Writes down what the pool reports, and lets tests wait for it."""
-
-    def __init__(self) -> None:
-        self.heard: list[tuple[Any, ...]] = []
-        self._news = asyncio.Condition()
-
-    def _add(self, *what: Any) -> None:
-        self.heard.append(what)
-        self._task = asyncio.ensure_future(self._notify())
-
-    async def _notify(self) -> None:
-        async with self._news:
-            self._news.notify_all()
-
-    def template_ready(self, epoch: int, news: say.TemplateReady) -> None:
-        self._add("template_ready", epoch, news)
-
-    def template_exited(self, epoch: int, message: str, *, broken: bool, usable: bool) -> None:
-        self._add("template_exited", epoch, message, broken, usable)
-
-    def worker_forked(self, worker: str, pid: int) -> None:
-        self._add("forked", worker, pid)
-
-    def worker_said(self, worker: str, news: say.FromWorker) -> None:
-        self._add("said", worker, news)
-
-    def worker_starved(self, worker: str) -> None:
-        self._add("starved", worker)
-
-    def worker_exited(
-        self, worker: str, code: int | None, number: int | None, message: str
-    ) -> None:
-        self._add("exited", worker, code, number, message)
-
-    def output(self, line: str, worker: str | None = None) -> None:
-        self._add("output", line, worker)
-
-    async def until(self, *start: Any, kind: type | None = None) -> tuple[Any, ...]:
-        """The first report that begins like this (and whose last item is a `kind`)."""
-
-        def found() -> tuple[Any, ...] | None:
-            for item in self.heard:
-                if item[: len(start)] == start and (kind is None or isinstance(item[-1], kind)):
-                    return item
-            return None
-
-        async with self._news:
-            await asyncio.wait_for(self._news.wait_for(lambda: found() is not None), 30)
-        item = found()
-        assert item is not None
-        return item
 
 
 @asynccontextmanager
@@ -107,6 +53,10 @@ def subreaper() -> Iterator[None]:
 
 def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def children_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text()
 
 
 def run_async(body: Callable[[], Awaitable[None]]) -> None:
@@ -190,6 +140,18 @@ def test_a_worker_is_the_supervisors_own_child_and_outlives_its_template() -> No
             pool.fork("w-2", 2)
             await told.until("said", "w-2", kind=say.Ready)
             assert set(pool.pids()) == {"w-1", "w-2"}
+
+    run_async(body)
+
+
+def test_a_process_that_the_kernel_refuses_leaves_no_second_template_behind() -> None:
+    async def body() -> None:
+        async with pool_of("Childless") as (pool, told):
+            pool.start_templates(1, renew=False)
+            template = (await told.until("template_ready", 1))[-1].pid
+            pool.fork("w-1", 1)
+            assert "the kernel refused a process" in (await told.until("exited", "w-1"))[-1]
+            assert not children_of(template)
 
     run_async(body)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -72,6 +73,21 @@ class Threaded(Echo):
     def __init__(self, options: Mapping[str, object]) -> None:
         super().__init__(options)
         threading.Thread(target=threading.Event().wait, name="stray", daemon=True).start()
+
+
+class Childless(Echo):
+    """The kernel refuses processes to every child of its template, as at a limit of tasks."""
+
+    def __init__(self, options: Mapping[str, object]) -> None:
+        super().__init__(options)
+        template, fork = os.getpid(), os.fork
+
+        def refuse() -> int:
+            if os.getpid() != template:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            return fork()
+
+        os.fork = refuse
 
 
 class Broken(Echo):
