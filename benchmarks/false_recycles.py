@@ -2,9 +2,9 @@
 
 False recycles: jobs that hold 350 MB for 50 ms and give it back, under a soft limit of 100 MiB
 (loky's own rule is 300 MB of growth and cannot be set). Orphans: what is alive 3 s after the
-supervisor of two busy workers got SIGKILL, their jobs having a minute to go. Replaced at once: how
-many workers there are at most, while each is replaced after every job, beyond the configured ones,
-the standby and one more.
+supervisor of two busy workers got SIGKILL, their jobs having a minute to go; of sttd also in the
+midst of replacing workers. Replaced at once: how many workers there are at most, while each is
+replaced after every job, beyond the configured ones, the standby and one more.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import time
@@ -34,6 +35,8 @@ JOBS = 10
 WORKERS, STANDBY = 2, 1
 REST_S = 60.0
 DEAD_WITHIN_S = 3.0
+REPLACING_S = 0.5  # for which the jobs last at least
+REPLACING = "sttd, replacing workers"
 
 CELERY = "celery"
 POOLS = {
@@ -100,20 +103,28 @@ def alive(pids: list[int]) -> list[int]:
     return found
 
 
-def orphans(supervisor: int) -> dict[str, int]:
-    """Kill the supervisor; how many there were and how many are left in the end."""
+def orphans(supervisor: int) -> dict[str, Any]:
+    """Kill the supervisor; how many there were, how many are left in the end, and their names."""
     below = ours.tree(supervisor)[1:]
     os.kill(supervisor, signal.SIGKILL)
     end = time.monotonic() + DEAD_WITHIN_S
     while (left := alive(below)) and time.monotonic() < end:
         time.sleep(0.01)
+    names = [name_of(pid) for pid in left]
     for pid in left:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    return {"processes": len(below), "orphans": len(left)}
+    return {"processes": len(below), "orphans": len(left), "names": names}
 
 
-def our_orphans() -> dict[str, int]:
+def name_of(pid: int) -> str:
+    """As ps says it."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
+def our_orphans() -> dict[str, Any]:
     """Of a daemon with all its workers busy."""
     with daemon(**ours.settings(pool={"workers": WORKERS, "standby": STANDBY})) as one:
         one.start(wait=False)
@@ -124,7 +135,20 @@ def our_orphans() -> dict[str, int]:
         return orphans(one.pid)
 
 
-def their_orphans(name: str, versions: dict[str, str]) -> dict[str, int]:
+def our_orphans_replacing() -> dict[str, Any]:
+    """Of a daemon that replaces each worker after one job, at any moment of that."""
+    with ours.running(
+        pool={"workers": WORKERS, "standby": STANDBY},
+        recycle={"max_requests": 1, "max_requests_jitter": 0},
+    ) as one:
+        for number in range(8 * JOBS):
+            ours.drop(one, f"r{number}")
+        one.until("job.started", WORKERS)
+        time.sleep(random.uniform(0, REPLACING_S))
+        return orphans(one.pid)
+
+
+def their_orphans(name: str, versions: dict[str, str]) -> dict[str, Any]:
     """Of a pool with all its workers busy."""
     one = Peer(*POOLS[name])
     versions.update(one.versions)
@@ -244,9 +268,10 @@ def all_orphans(
     rounds: int, names: list[str], rounds_of_peers: int, versions: dict[str, str]
 ) -> dict[str, list[Any]]:
     """sttd and the others taking turns."""
-    found: dict[str, list[Any]] = {name: [] for name in ("sttd", *names)}
+    found: dict[str, list[Any]] = {name: [] for name in ("sttd", REPLACING, *names)}
     for number in range(rounds):
         found["sttd"].append(attempt(our_orphans))
+        found[REPLACING].append(attempt(our_orphans_replacing))
         for name in names if number < rounds_of_peers else ():
             found[name].append(attempt(their_orphans, name, versions))
     return found

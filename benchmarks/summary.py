@@ -46,6 +46,10 @@ def leaks() -> Iterator[Row]:
                     cells.append(f"{name} {middle:.1f} / {worst:.1f} (n {len(values)})")
             if cells:
                 yield [title.format(rate), target, "; ".join(cells)]
+    watching = load("overshoot").get("idle_percent", {})
+    cells = [f"{name} {report.p50(some):.2f}" for name, some in watching.items()]
+    if cells:
+        yield ["what watching costs, % of a core, p50", "", "; ".join(cells)]
 
 
 def rates() -> Iterator[Row]:
