@@ -142,12 +142,11 @@ def main(jobs: int = 100_000, recycles: int = 20_000) -> None:
     report.write("endurance", body)
     first, last = samples[0], samples[-1]
     head = ["", "rss_mib", "peak_mib", "fds", "threads", "children", "zombies", "recycles"]
+    named = {f"after {one['jobs']} jobs": one for one in (first, samples[len(samples) // 2], last)}
+    named["at rest"] = body["at_rest"]
     report.table(
         head,
-        (
-            [f"after {one['jobs']} jobs", *(one[key] for key in head[1:])]
-            for one in (first, samples[len(samples) // 2], last)
-        ),
+        ([name, *(one[key] for key in head[1:])] for name, one in named.items()),
     )
     print(f"growth after the first {first['jobs']}: {last['rss_mib'] - first['rss_mib']:.2f} MiB;")
     print(f"{jobs / last['seconds']:.0f} jobs/s; left over: {body['left_over'] or 'nothing'}")
