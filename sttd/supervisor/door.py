@@ -80,7 +80,8 @@ class Door:
             with _another(listener.fd) as line:
                 self._names.add(_name(line))
         self._grown_from = _memory()
-        self._weigh_at = 0.0
+        self._weigh_at = 0.0  # not before; time.monotonic()
+        self._cut = False  # everybody off, a moment ago
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._watch, name="door", daemon=True)
         self._thread.start()
@@ -136,11 +137,12 @@ class Door:
         now = time.monotonic()
         if now < self._weigh_at:
             return
+        self._weigh_at = now + WEIGH_MS / 1000  # not with each of a flood: counting comes first
         memory = _memory()
-        if self._weigh_at:  # they were disconnected a moment ago: this is what is left
-            self._weigh_at, self._grown_from = 0.0, memory
+        if self._cut:  # they were disconnected a moment ago: this is what is left
+            self._cut, self._grown_from = False, memory
         elif memory - self._grown_from > MOST_GROWN:
-            self._weigh_at = now + SETTLE_S
+            self._cut, self._weigh_at = True, now + SETTLE_S
             for descriptor in self._open:
                 self._disconnect(descriptor)
             self._tell(

@@ -233,8 +233,13 @@ def test_the_shell_is_offered_verbs_workers_and_jobs(sttd: Daemon) -> None:
     assert workers <= set(offered(f"sttctl --socket {sttd.endpoint} recycle w"))
     job = sttd.json("jobs")["jobs"][0]["job"]
     assert job in offered(f"sttctl --socket {sttd.endpoint} show {job[:6]}")
-    assert job in offered(f"sttctl --socket {sttd.endpoint} retry {job[:6]}")
-    succeeded = {one["job"] for one in sttd.json("jobs", "--state", "succeeded")["jobs"]}
+    failed, succeeded = (
+        {one["job"] for one in sttd.json("jobs", "--state", state)["jobs"]}
+        for state in ("failed", "succeeded")
+    )
+    to_retry = set(offered(f"sttctl --socket {sttd.endpoint} retry "))
+    assert failed <= to_retry
+    assert not succeeded & to_retry
     assert not succeeded & set(offered(f"sttctl --socket {sttd.endpoint} cancel "))
     assert "recycle.rss_soft" in offered(f"sttctl --socket {sttd.endpoint} config show recycle")
     assert offered("sttctl --socket /nowhere/c.sock show 0") == []
