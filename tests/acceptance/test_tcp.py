@@ -129,7 +129,7 @@ def test_a_flood_of_connections_over_tcp_leaves_the_daemon_alive_and_jobs_go_on(
         )
         assert flood.stdout is not None
         connected = int(flood.stdout.readline())
-        assert connected < 512
+        assert connected < 4000  # those in the backlog count themselves as connected, too
         sttd.drop("during.wav", wav)
         assert sttd.transcript("during")
         assert sttd.process is not None
