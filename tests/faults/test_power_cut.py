@@ -148,7 +148,10 @@ MUTANTS = {
         {"skip_fsync": r"^fsync outbox/\.tmp/JOB\.1/"}, r"^commit ledger .*succeed", after=True
     ),
     "the outbox is not synced": Mutant(
-        {"skip_fsync": r"^fsync outbox(/b)?$"}, r"^commit ledger .*succeed", after=True
+        {"skip_fsync": r"^fsync outbox(/b)?$"},
+        r"^commit ledger .*succeed",
+        after=True,
+        only=("a.wav",),
     ),
     "the originals' folders are not synced": Mutant(
         {"skip_fsync": r"^fsync (done|failed)(/b)?$"},

@@ -36,9 +36,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What is to happen.
 
     Struck is before operation number `at` (from 1), or at the `nth` whose label matches
-    `label` (`after`: when it is done). `how`: "power" (the disks lose what was not synced, then
-    SIGKILL), "kill" (SIGKILL of the supervisor), or the name of an errno, which the operation
-    raises instead of being done (`always`: from then on).
+    `label` (`after`: when it is done). A commit counts once for each statement that matches, as
+    it is a matter of timing how many jobs share one. `how`: "power" (the disks lose what was not
+    synced, then SIGKILL), "kill" (SIGKILL of the supervisor), or the name of an errno, which the
+    operation raises instead of being done (`always`: from then on).
     """
 
     folder: str  # of the counter and the trace
@@ -116,7 +117,7 @@ class Faults:
             if name == "begin":
                 said.clear()
             elif name == "commit":
-                what = f"commit {self.plan.root}/ledger " + ",".join(dict.fromkeys(said))
+                what = f"commit {self.plan.root}/ledger " + ",".join(said)
                 return int(self._do(what, lambda: run(store, name, **bindings)))
             elif name not in ("savepoint", "release", "undo"):
                 said.append(name)
@@ -154,19 +155,30 @@ class Faults:
 
     def _is_due(self, what: str) -> bool:
         label = normal(what, self.plan.root)
-        matches = self._pattern is not None and self._pattern.search(label) is not None
+        matches = self._matches(label)
         with self._lock:
             trace = self._open(f"{self.plan.folder}/trace", self._flags, 0o600)
             try:
                 fcntl.flock(trace, fcntl.LOCK_EX)
                 lines = os.pread(trace, 1 << 24, 0).decode().splitlines()
-                hits = sum(1 for line in lines if line.startswith("! "))
-                self._write(trace, f"{'!' if matches else '-'} {label}\n".encode())
+                before = sum(int(line.partition(" ")[0]) for line in lines)
+                self._write(trace, f"{matches} {label}\n".encode())
             finally:
                 self._close(trace)
         if self.plan.at is not None:
             return len(lines) + 1 == self.plan.at
-        return matches and (hits + 1 == self.plan.nth or self.plan.always)
+        if self.plan.always:
+            return matches > 0
+        return before < self.plan.nth <= before + matches
+
+    def _matches(self, label: str) -> int:
+        if self._pattern is None:
+            return 0
+        commit, of_the_ledger, statements = label.partition("commit ledger ")
+        each = [label]
+        if of_the_ledger and not commit:
+            each = [of_the_ledger + statement for statement in statements.split(",")]
+        return sum(1 for one in each if self._pattern.search(one))
 
     def _strike(self, what: str) -> None:
         if self.plan.how in errno.errorcode.values():

@@ -143,7 +143,7 @@ class Machine:
     def trace(self) -> list[str]:
         """The labels of the operations so far."""
         text = (self.plan_folder / "trace").read_text()
-        return [line[2:] for line in text.splitlines()]
+        return [line.partition(" ")[2] for line in text.splitlines()]
 
     def struck(self) -> str:
         """The label of the operation that was cut."""
