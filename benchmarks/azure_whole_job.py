@@ -6,9 +6,9 @@ Both at the SDK's own pace against the local Speech service in a process of its 
 bare script has its imports behind it and reads the wav file itself; sttd has a worker that is ready
 and `settle = 0`. CPU is that of all of sttd's processes together, and of the script, from start to
 end of the recording's way; `over_idle` leaves out what the daemon costs in the same time without a
-job. `tuned` is the same script with the one property that makes sttd's own sessions cheaper
-(`POLL_MS` in sttd.engines.azure.configuration): so what sttd adds and what it saves can be told
-apart.
+job. `tuned` is the same script with the two properties that make sttd's sessions cheaper, `POLL_MS`
+and `FRAME_BYTES` of sttd.engines.azure.configuration: so what sttd adds and what it saves can be
+told apart.
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ from pathlib import Path
 
 import psutil
 
-from sttd.engines.azure.configuration import POLL_MS
+from sttd.engines.azure.configuration import FRAME_BYTES, POLL_MS
 from tests.speech_service.behaviour import Settings
 from tests.speech_service.marks import marked_pcm
 from tests.speech_service.running import separate_service
 from tests.support.daemon import Daemon
 
 BARE = "--bare"
+TUNED = "tuned"
 
 
-def bare(host: str, poll_ms: str) -> None:
+def bare(host: str, kind: str) -> None:
     """Transcribe each file named on standard input; a line of JSON for each: wall and CPU."""
     import azure.cognitiveservices.speech as sdk  # noqa: PLC0415  only in the script's process
 
@@ -48,8 +49,9 @@ def bare(host: str, poll_ms: str) -> None:
         before, started = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
         config = sdk.SpeechConfig(host=host)
         config.request_word_level_timestamps()
-        if poll_ms != "0":
-            config.set_property_by_name("SPEECH-USPRunPollingInterval", poll_ms)
+        if kind == TUNED:
+            config.set_property_by_name("SPEECH-USPRunPollingInterval", str(POLL_MS))
+            config.set_property_by_name("SPEECH-BytesPerFrame", str(FRAME_BYTES))
         audio = sdk.audio.AudioConfig(filename=name.strip())
         transcriber = sdk.transcription.ConversationTranscriber(config, audio, language="en-US")
         texts: list[str] = []
@@ -111,9 +113,9 @@ def write_wav(path: Path, seconds: float) -> None:
 class Script:
     """A bare script, its imports behind it."""
 
-    def __init__(self, host: str, poll_ms: int) -> None:
+    def __init__(self, host: str, kind: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__, BARE, host, str(poll_ms)],
+            [sys.executable, __file__, BARE, host, kind],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -141,7 +143,7 @@ def main(repetitions: int = 5, seconds: float = 30.0) -> None:
     write_wav(recording, seconds)
     ours, theirs, tuned, idle = [], [], [], 0.0
     with separate_service(Settings()) as service:
-        scripts = [Script(service.host, 0), Script(service.host, POLL_MS)]
+        scripts = [Script(service.host, kind) for kind in ("as it is", TUNED)]
         sttd = Daemon(
             home,
             pool={"workers": 1, "standby": 1},

@@ -1,10 +1,10 @@
 """A worker's life, measured: N jobs of the Azure engine in one process, and what is left of each.
 
-    python benchmarks/azure_worker.py HOST COUNT SECONDS FAULT
+    python benchmarks/azure_worker.py HOST COUNT SECONDS FAULT [STALL]
 
 Runs COUNT jobs against the service at HOST, none of them recycled, and prints a line of JSON after
 each: live SDK objects, threads, descriptors, RSS. Used by azure_leaks.py and by the leak tests.
-FAULT names what the service is scripted to do, for the record only.
+FAULT names what the service is scripted to do, for the record only; STALL is `stall_timeout`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def left(threads: int) -> Mapping[str, int]:
     return held
 
 
-def main(host: str, count: int, seconds: float, fault: str) -> None:
-    engine = engine_for(host, stall_timeout=0.3)
+def main(host: str, count: int, seconds: float, fault: str, stall_s: float = 0.3) -> None:
+    engine = engine_for(host, stall_timeout=stall_s)
     threads = holdings()["threads"]
     for number in range(1, count + 1):
         outcome = "done"
@@ -45,4 +45,6 @@ def main(host: str, count: int, seconds: float, fault: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4])
+    main(
+        *sys.argv[1:2], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4], *map(float, sys.argv[5:])
+    )

@@ -17,6 +17,7 @@ from azure.cognitiveservices.speech import audio as sdk
 
 from sttd.engines import TransientEngineError
 from sttd.engines.azure import pull
+from sttd.engines.azure.configuration import FRAME_BYTES
 from sttd.engines.azure.feed import Feed
 from sttd.engines.azure.guard import callbacks_guarded
 from tests.speech_service.behaviour import Behaviour
@@ -24,7 +25,6 @@ from tests.speech_service.running import Running, running_service
 from tests.support.azure import Recording, engine_for, transcribe, whole
 
 ROOT = Path(__file__).parents[2]
-CHUNK = 3200  # bytes, 100 ms: what SDK 1.53 reads at once
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def telling_what_was_raised() -> Iterator[list[str]]:
         yield raised
 
 
-def test_the_sdk_calls_once_for_a_tenth_of_a_second_and_for_nothing_else(
+def test_the_sdk_calls_once_for_each_message_and_for_nothing_else(
     service: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[int] = []
@@ -68,9 +68,9 @@ def test_the_sdk_calls_once_for_a_tenth_of_a_second_and_for_nothing_else(
     assert whole(transcribe(engine_for(service.host), Recording(6.0)), 6.0)
 
     assert asked == []
-    assert set(reads) == {CHUNK}
+    assert set(reads) == {FRAME_BYTES}
     # the end, and what a chunk's border cuts short
-    assert 60 < len(reads) <= 61 + 6 * 32_000 // (64 * 1024)
+    assert 30 < len(reads) <= 31 + 6 * 32_000 // (64 * 1024)
 
 
 def test_a_read_fills_the_sdks_own_buffer_and_no_more() -> None:

@@ -14,7 +14,7 @@ pytest.importorskip("azure.cognitiveservices.speech", reason="the extra `azure` 
 
 from sttd.engines import EngineError, TranscribeOptions
 from sttd.engines.azure import sdklog
-from sttd.engines.azure.configuration import POLL_MS
+from sttd.engines.azure.configuration import POLL_MS, SHORT_S
 from sttd.engines.azure.sdklog import HIDDEN, BoundedFile, Scrubber, logged
 from tests.speech_service.behaviour import Access
 from tests.speech_service.marks import marked_pcm
@@ -62,7 +62,7 @@ def test_the_sdk_looks_at_its_connection_as_often_as_it_is_told(
     path = tmp_path / "sdk.log"
     engine = engine_for(service.host, auth="key", key="speech-key", properties=properties)
 
-    transcribe(engine, Recording(SECONDS), TranscribeOptions(log=str(path)))
+    transcribe(engine, Recording(SHORT_S + 1.0), TranscribeOptions(log=str(path)))
 
     assert f"switching polling interval: 10 ms -> {ms} ms" in path.read_text()
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from sttd.engines import InvalidAudioError, TranscribeOptions, TransientEngineError
+from sttd.engines.azure.configuration import FRAME_BYTES, poll_ms
 from tests.speech_service.behaviour import Behaviour
 from tests.speech_service.counters import Session
 from tests.speech_service.running import Running, running_service
@@ -51,6 +52,29 @@ def test_the_service_receives_every_byte_once(service: Running) -> None:
     assert only(service).audio_bytes == 6 * 32_000
     assert only(service).turns[0].ended
     assert only(service).path == "/speech/universal/v2"
+
+
+def test_no_message_is_larger_than_the_protocol_allows(service: Running) -> None:
+    transcribe(engine_for(service.host), Recording(6.0))
+
+    assert FRAME_BYTES < only(service).turns[0].largest_message <= 8_192
+
+
+@pytest.mark.parametrize(
+    ("pace", "rest_s", "ms"),
+    [
+        (2.0, 3600.0, 100),
+        (2.0, None, 100),
+        (2.0, 15.0, 10),
+        (0.5, 3600.0, 100),
+        (6.0, 3600.0, 33),
+        (100.0, 3600.0, 10),
+    ],
+)
+def test_the_connection_is_looked_at_once_a_message_but_always_for_short_recordings(
+    pace: float, rest_s: float | None, ms: int
+) -> None:
+    assert poll_ms(pace, rest_s) == ms
 
 
 def test_segments_are_yielded_while_the_recording_is_still_being_sent(service: Running) -> None:

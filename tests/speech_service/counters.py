@@ -14,6 +14,7 @@ class Turn(msgspec.Struct, kw_only=True):
     context: dict[str, Any]
     start_ticks: int  # where in the session's audio it begins, from the context's continuation
     audio_bytes: int = 0  # PCM, without the RIFF header
+    largest_message: int = 0  # of audio, headers included
     ended: bool = False  # the client said: end of stream
 
 

@@ -172,6 +172,8 @@ class _Conversation:
     async def run(self) -> None:
         async for frame in self._connection:
             message = parse(frame)
+            if self._turn is not None and isinstance(frame, bytes):
+                self._turn.largest_message = max(self._turn.largest_message, len(frame))
             handler = self._handlers.get(message.path)
             if handler is not None:
                 await handler(message)

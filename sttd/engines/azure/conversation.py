@@ -138,9 +138,13 @@ class Conversation:
         self._scrubber.hide(grant.value)
         self._scrubber.hide(password)
         try:
-            session.start(self._job, grant, password)
+            session.start(self._job, grant, password, self._rest_s())
         except (RuntimeError, ValueError) as error:
             raise start_error(error, wished=self._wished) from None
+
+    def _rest_s(self) -> float | None:
+        whole_s = self._audio.duration_s
+        return None if whole_s is None else whole_s - self._audio.start_s
 
     @staticmethod
     def _stop(session: Session) -> None:

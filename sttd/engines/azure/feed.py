@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-CAPACITY = 128 * 1024  # bytes: 4 s, two of the largest chunks; the SDK reads 100 ms at a time
+CAPACITY = 128 * 1024  # bytes: 4 s, two of the largest chunks; the SDK reads 200 ms at a time
 
 
 class Feed:
@@ -66,7 +66,7 @@ class Feed:
     def read(self, session: int, size: int) -> bytes:
         """The next `size` bytes at most; none are the end. Called on the SDK's thread, may wait.
 
-        For every 100 ms of audio: so the lock itself is taken, the Condition does it in Python.
+        For every 200 ms of audio: so the lock itself is taken, the Condition does it in Python.
         """
         with self._lock:
             while session == self.session and not (self._open and (self._size or self._ended)):

@@ -1,6 +1,6 @@
 """The stream that the SDK pulls its audio from, by the SDK's C interface.
 
-The SDK's own `PullAudioInputStream` is called three times for each 100 ms of audio: once for the
+The SDK's own `PullAudioInputStream` is called three times for each piece of audio: once for the
 audio, twice for properties that nobody sets (DataBuffer_TimeStamp, DataBuffer_UserId). Each call
 makes and drops a Python thread state and waits for the interpreter's lock. The C functions behind
 it (the public `speechapi_c_audio_stream.h`) ask for properties only where a callback is set.

@@ -36,10 +36,16 @@ class Session:
         self._remains = Remains()
         self._transcriber: Any = None
 
-    def start(self, job: Settings, grant: Grant, proxy_password: str = "") -> None:
-        """Build and begin. Raises RuntimeError or ValueError where the SDK does."""
+    def start(
+        self,
+        job: Settings,
+        grant: Grant,
+        proxy_password: str = "",
+        rest_s: float | None = None,
+    ) -> None:
+        """Build and begin, for `rest_s` of audio. Raises RuntimeError or ValueError as the SDK."""
         keep = self._remains
-        config = configuration.speech_config(job, grant, proxy_password)
+        config = configuration.speech_config(job, grant, proxy_password, rest_s)
         read = functools.partial(self._feed.read, self._feed.session)
         stream = self._stream = PullStream(read)
         keep.parts.append(stream)
