@@ -26,11 +26,11 @@ from sttd.supervisor import orders, translate
 from sttd.supervisor.beat import next_beat
 from sttd.supervisor.cgroups import settle_in
 from sttd.supervisor.chatter import Chatter
-from sttd.supervisor.deeds import Deeds
+from sttd.supervisor.deeds import FULL_AGAIN_S, Deeds
 from sttd.supervisor.helper import HelperProcess
 from sttd.supervisor.history import History
 from sttd.supervisor.inspections import Inspections
-from sttd.supervisor.ledger import Ledger, LedgerError
+from sttd.supervisor.ledger import Ledger, LedgerError, LedgerFull
 from sttd.supervisor.machine import memory_room
 from sttd.supervisor.pool import Pool
 from sttd.supervisor.sampling import Sampling
@@ -164,7 +164,11 @@ class Loop:
         self._wake_at = min(self._wake_at, self._now() + seconds)
 
     async def _wake(self) -> None:
-        woken, next_s = await self._ledger.wake()
+        try:
+            woken, next_s = await self._ledger.wake()
+        except LedgerFull:  # they are due still; whoever could not write anything new tells of it
+            self._wake_in(FULL_AGAIN_S)
+            return
         if next_s is not None:
             self._wake_in(next_s)
         if woken:

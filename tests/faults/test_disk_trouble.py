@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -215,6 +216,29 @@ def test_evidence_that_finds_no_room_costs_neither_the_kill_nor_the_job(tmp_path
         assert sttd.transcript("hangs")["attempts"] == 2
         assert sttd.events("daemon.failed", "job.failed") == []
         eventually(lambda: sttd.leftovers() == [])
+        assert sttd.stop() == 0
+
+
+def test_jobs_whose_time_comes_while_the_disk_is_full_wait_for_room(tmp_path: Path) -> None:
+    wav = tone(tmp_path / "talk.wav", 0.5)
+    with machine(disk="96M", retry={"backoff": "500ms"}) as m:
+        sttd = m.sttd
+        sttd.start()
+        for name in "abc":
+            options = {"sleep_s": 0.3, "raise": "transient", "once_marker": str(tmp_path / name)}
+            sttd.drop(f"{name}.wav", wav, {"options": options})
+        sttd.until("job.deferred")
+        end = time.monotonic() + 3.0  # the times of all three come within
+
+        def is_over() -> bool:
+            fill(sttd.state)  # the ballast, too, which the second deferral gives up
+            return time.monotonic() > end
+
+        eventually(is_over)
+        (sttd.state / "filling").unlink()
+        for name in "abc":  # an attempt that found no room itself costs none, and is counted
+            assert sttd.transcript(name)["attempts"] >= 2
+        assert sttd.events("daemon.failed", "job.failed") == []
         assert sttd.stop() == 0
 
 

@@ -248,7 +248,9 @@ def test_a_template_that_was_stopped_is_replaced(tmp_path: Path, name: str) -> N
     with daemon(pool={"workers": 1, "standby": 0}) as sttd:
         sttd.start()
         sttd.until("worker.ready")
-        by_name = {process.name(): process for process in family(sttd.pid)}
+        # a child that it is just forking bears its name, too: the template is older
+        youngest_first = sorted(family(sttd.pid), key=lambda one: -one.pid)
+        by_name = {process.name(): process for process in youngest_first}
         by_name[name].suspend()
         by_name["sttd-w-1"].kill()  # one that left in peace would leave its decoder to the next
         gone = sttd.until("template.exited")

@@ -168,7 +168,10 @@ class Daemon:
     def transcript(self, name: str, deadline_s: float = 60.0) -> Any:
         """The manifest outbox/<name>.json, once it is there."""
         path = self.state / "outbox" / f"{name}.json"
-        eventually(path.exists, f"{path} appears", deadline_s)
+        try:
+            eventually(path.exists, f"{path} appears", deadline_s)
+        except AssertionError as error:  # the log goes with the daemon's folder
+            raise AssertionError(f"{error}\n{self.log_path.read_text()[-6000:]}") from None
         return json.loads(path.read_text())
 
     def leftovers(self) -> list[str]:
