@@ -90,6 +90,18 @@ class Deeds:
                     self._feed(on.TroubleChanged("disk", None))
                 return done
 
+    async def wake(self) -> None:
+        """Deferred jobs whose time has come are queued again."""
+        try:
+            woken, next_s = await self._ledger.wake()
+        except LedgerFull:  # they are due still; whoever could not write anything new tells of it
+            self._wake_in(FULL_AGAIN_S)
+            return
+        if next_s is not None:
+            self._wake_in(next_s)
+        if woken:
+            self._feed(on.JobsWaiting())
+
     async def requeue(self, how: do.Requeue) -> None:
         """Back into the queue, now or later."""
         job = how.job

@@ -26,11 +26,11 @@ from sttd.supervisor import orders, translate
 from sttd.supervisor.beat import next_beat
 from sttd.supervisor.cgroups import settle_in
 from sttd.supervisor.chatter import Chatter
-from sttd.supervisor.deeds import FULL_AGAIN_S, Deeds
+from sttd.supervisor.deeds import Deeds
 from sttd.supervisor.helper import HelperProcess
 from sttd.supervisor.history import History
 from sttd.supervisor.inspections import Inspections
-from sttd.supervisor.ledger import Ledger, LedgerError, LedgerFull
+from sttd.supervisor.ledger import Ledger, LedgerError
 from sttd.supervisor.machine import memory_room
 from sttd.supervisor.pool import Pool
 from sttd.supervisor.sampling import Sampling
@@ -157,22 +157,11 @@ class Loop:
             self._later(self._ledger.progress([(j, t, p) for j, (t, p) in told.items()]))
         if now >= self._wake_at:
             self._wake_at = now + WAKE_EVERY_S
-            self._later(self._wake())
+            self._later(self._deeds.wake())
         self.feed(on.Tick())
 
     def _wake_in(self, seconds: float) -> None:
         self._wake_at = min(self._wake_at, self._now() + seconds)
-
-    async def _wake(self) -> None:
-        try:
-            woken, next_s = await self._ledger.wake()
-        except LedgerFull:  # they are due still; whoever could not write anything new tells of it
-            self._wake_in(FULL_AGAIN_S)
-            return
-        if next_s is not None:
-            self._wake_in(next_s)
-        if woken:
-            self.feed(on.JobsWaiting())
 
     # -- deeds -----------------------------------------------------------------------------------
     def _do(self, command: do.Command) -> None:
