@@ -54,7 +54,7 @@ def test_the_service_receives_every_byte_once(service: Running) -> None:
     assert only(service).path == "/speech/universal/v2"
 
 
-def test_no_message_is_larger_than_the_protocol_allows(service: Running) -> None:
+def test_no_message_of_audio_is_larger_than_eight_kibibytes(service: Running) -> None:
     transcribe(engine_for(service.host), Recording(6.0))
 
     assert FRAME_BYTES < only(service).turns[0].largest_message <= 8_192

@@ -23,8 +23,9 @@ STOP_LIMIT_S = 0
 # batch-processing-kit uses. At worst 57 MB of audio are held.
 FAST_BUFFER_MS = 1_800_000
 # How much audio the SDK puts into a message: 200 ms instead of its own 100, which halves what is
-# done for each. The protocol's description, "Speech WebSocket protocol", allows 8,192 bytes a
-# message with its headers.
+# done for each. The service names 65,536 bytes when it refuses a message (close code 1007,
+# learn.microsoft.com/answers/questions/1294385, there for synthesis); no limit for audio is in
+# today's documentation, so with its headers a message is kept below 8 KiB.
 FRAME_BYTES = 6_400
 FRAME_MS = FRAME_BYTES // 32
 # How often the SDK's thread at the connection looks for what there is to send and to read: its own
@@ -108,7 +109,7 @@ def poll_ms(pace: float, rest_s: float | None) -> int:
 
 
 def _by_name(job: Settings, rest_s: float | None) -> dict[str, str]:
-    """Undocumented properties, each tried with SDK 1.53; Microsoft's own kit sets them too."""
+    """Undocumented properties, each tried with SDK 1.53; Microsoft's own kit sets some of them."""
     values = {
         "SPEECH-StopRecognitionTimeoutInSeconds": str(STOP_LIMIT_S),
         "SPEECH-ObjectCountErrorThreshold": str(job.max_objects),
