@@ -36,7 +36,8 @@ from sttd.worker.rehearsal import rehearse_decoding, rehearse_job
 from sttd.worker.tidy import rss_bytes
 
 PID = struct.Struct("=i")
-ADOPTED_WITHIN_S = 5.0  # the intermediate exits at once; this only bounds a bug
+EAGER_LOOKS = 20_000  # some 10 ms, for the end of the intermediate, which takes about one
+PATIENT_S = 0.005  # between looks from then on: the machine is busy, or was frozen just here
 
 
 Adopt = Callable[[], None]
@@ -195,10 +196,18 @@ def _become(
 
 
 def _be_adopted(parent: int, supervisor: int) -> None:
-    """Wait until the process between us and the template has ended; die with the supervisor."""
-    deadline = time.monotonic() + ADOPTED_WITHIN_S
-    while os.getppid() == parent and time.monotonic() < deadline:
-        os.sched_yield()
+    """Wait until the process between us and the template has ended; die with the supervisor.
+
+    Without a deadline: nothing can keep that process but the kernel, and to whoever is frozen
+    with it for a while it would seem late.
+    """
+    looks = 0
+    while os.getppid() == parent:
+        looks += 1
+        if looks < EAGER_LOOKS:
+            os.sched_yield()
+        else:
+            time.sleep(PATIENT_S)
     linux.die_with_parent()
     if os.getppid() != supervisor:  # it has died, so that somebody else adopted us
         os._exit(0)

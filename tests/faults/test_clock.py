@@ -144,7 +144,7 @@ def test_a_daemon_that_was_frozen_with_all_its_workers_kills_none_of_them(tmp_pa
         for process in tree[1:]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.resume()
-        for n in range(2):
-            assert sttd.transcript(str(n))["attempts"] == 1
+        transcripts = [sttd.transcript(str(n)) for n in range(2)]
         assert sttd.events("worker.killed", "job.requeued", "job.deferred", "job.failed") == []
+        assert [transcript["attempts"] for transcript in transcripts] == [1, 1]
         assert sttd.stop() == 0

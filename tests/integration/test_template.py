@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from sttd.wire.messages import Fork, Forked, FromTemplate, Load, TemplateReady
-from sttd.worker import template
 from sttd.worker.channel import Channel
+from tests.support.waiting import eventually
 
-SOON_S = template.ADOPTED_WITHIN_S / 2
+SOON_S = 10.0
 
 
 @contextlib.contextmanager
@@ -58,3 +60,36 @@ def test_a_template_whose_supervisor_died_while_it_started_loads_no_model() -> N
     order = Load(role="engine", supervisor=died.pid, engine="drill")
     with started(order) as channel, pytest.raises(EOFError):
         channel.recv()
+
+
+FROZEN_WHILE_IT_FORKS = """
+import os, signal
+from sttd import linux
+from sttd.worker import template
+
+linux.become_subreaper()
+supervisor = os.getpid()
+if os.fork() == 0:
+    between = os.getpid()
+    if os.fork() == 0:
+        print(between, os.getpid(), flush=True)
+        template._be_adopted(between, supervisor)
+        print("adopted", flush=True)
+        os._exit(0)
+    os.kill(between, signal.SIGSTOP)
+    os._exit(0)
+os.wait(), os.wait()
+"""
+
+
+def test_a_child_waits_for_its_adoption_however_long_its_parent_is_stopped() -> None:
+    command = [sys.executable, "-c", FROZEN_WHILE_IT_FORKS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        between, child = map(int, process.stdout.readline().split())
+        waits = psutil.Process(child)
+        # it burns no processor time for it, and it does not give up
+        eventually(lambda: waits.status() == psutil.STATUS_SLEEPING)
+        eventually(lambda: psutil.Process(between).status() == psutil.STATUS_STOPPED)
+        os.kill(between, signal.SIGCONT)
+        assert process.stdout.readline() == "adopted\n"
