@@ -25,7 +25,7 @@ from sttd.supervisor.bell import Bell
 from sttd.supervisor.control import Answer
 from sttd.supervisor.downloads import read_output
 from sttd.supervisor.hearing import Hearing
-from sttd.supervisor.intake import Intake
+from sttd.supervisor.intake import NO_ROOM, Intake, no_room
 from sttd.supervisor.ledger import Ledger
 from sttd.supervisor.loop import Loop
 from sttd.supervisor.machine import resident_bytes
@@ -91,7 +91,10 @@ class Handlers:
 
     async def handle(self, request: ask.Request, peer: Peer) -> Answer:
         """The answer to one request."""
-        return await self._verbs[type(request)](request, peer)
+        try:
+            return await self._verbs[type(request)](request, peer)
+        except NO_ROOM as error:
+            return no_room(error)
 
     def rang(self, event: str, record: Record) -> None:
         """Something was announced: whoever waits looks again."""

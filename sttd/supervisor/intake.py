@@ -30,6 +30,7 @@ HINTS = {
     Code.BUSY: "try again in a moment",
     Code.ENVIRONMENT: "make room on the disk",
 }
+NO_ROOM = (StorageFull, LedgerFull)
 
 
 class Intake:
@@ -104,9 +105,8 @@ async def _answered(accepted: Awaitable[tuple[JobRow, bool]]) -> answer.Reply:
         job_options.OptionsError,
         QueueFullError,
         RefusedError,
-        StorageFull,
-        LedgerFull,
         FetchError,
+        *NO_ROOM,
     ) as error:
         return _refusal(error)
     return _submitted(row, duplicate=duplicate)
@@ -128,4 +128,9 @@ def _refusal(error: Exception) -> answer.Reply:
         case QueueFullError():
             return answer.Error.of(Code.QUEUE_FULL, str(error), "wait, or raise limits.max_queued")
         case _:
-            return answer.Error.of(Code.ENVIRONMENT, str(error), "make room on the disk")
+            return no_room(error)
+
+
+def no_room(error: Exception) -> answer.Reply:
+    """What is answered to any request that the disk has no room for: nothing has changed."""
+    return answer.Error.of(Code.ENVIRONMENT, str(error), HINTS[Code.ENVIRONMENT])

@@ -6,16 +6,17 @@ once it is over. Only a disk that may have lost what it was given ends the daemo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from sttd.client import Client, SttdError
+from sttd.client import Client, Refused, SttdError
 from tests.support import faults
 from tests.support.faults import Disk, Machine, machine
 from tests.support.quota import WITHOUT_RESOURCE, Quota
@@ -167,28 +168,34 @@ def test_a_quota_costs_no_attempt_and_is_overcome_when_it_is_raised(tmp_path: Pa
         assert sttd.stop() == 0
 
 
-def test_edquot_in_every_write_costs_no_attempt_and_passes_when_it_is_over(tmp_path: Path) -> None:
-    """The same where the kernel has no quota: strace makes the supervisor's calls fail."""
+@contextlib.contextmanager
+def without_quota(m: Machine, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """As if a quota of the kernel were used up: strace makes the supervisor's calls fail."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed (apt: strace)")
+    calls = "pwrite64,mkdir,mkdirat,ftruncate,fallocate"
+    command = ["strace", "-f", "-qq", "-o", str(log), "-p", str(m.sttd.pid)]
+    command += ["-e", f"trace={calls}", "-e", f"inject={calls}:error=EDQUOT"]
+    tracer = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        yield tracer
+        if tracer.poll() is not None:
+            pytest.skip("strace cannot attach")
+    finally:
+        tracer.terminate()
+        tracer.wait()
+
+
+def test_edquot_in_every_write_costs_no_attempt_and_passes_when_it_is_over(tmp_path: Path) -> None:
     wav = tone(tmp_path / "talk.wav", 0.5)
     with machine(retry={"max_attempts": 1}) as m:
         sttd = m.sttd
         sttd.start()
         sttd.drop("slow.wav", wav, {"options": {"sleep_s": 1.0}})
         sttd.until("job.started")
-        calls = "pwrite64,mkdir,mkdirat,ftruncate,fallocate"
-        command = ["strace", "-f", "-qq", "-o", str(tmp_path / "strace"), "-p", str(sttd.pid)]
-        command += ["-e", f"trace={calls}", "-e", f"inject={calls}:error=EDQUOT"]
-        tracer = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        try:
+        with without_quota(m, tmp_path / "strace") as tracer:
             waiting = [sttd.drop(f"w{n}.wav", wav) for n in range(5)]
             eventually(lambda: tracer.poll() is not None or degraded(m)(), "it is degraded")
-            if tracer.poll() is not None:
-                pytest.skip("strace cannot attach")
-        finally:
-            tracer.terminate()
-            tracer.wait()
         for path in (*waiting, Path("slow.wav")):
             assert sttd.transcript(path.stem), path
         eventually(lambda: healthy(m), "it is healthy again")
@@ -239,6 +246,45 @@ def test_jobs_whose_time_comes_while_the_disk_is_full_wait_for_room(tmp_path: Pa
         for name in "abc":  # an attempt that found no room itself costs none, and is counted
             assert sttd.transcript(name)["attempts"] >= 2
         assert sttd.events("daemon.failed", "job.failed") == []
+        assert sttd.stop() == 0
+
+
+def refusal(m: Machine, verb: str, job: str) -> str | None:
+    """The error code, if it is refused."""
+    try:
+        with Client(m.sttd.endpoint) as client:
+            getattr(client, verb)(job)
+    except Refused as error:
+        return error.code
+    return None
+
+
+def test_a_cancel_and_a_retry_without_room_are_told_so_and_hold_once_there_is_some(
+    tmp_path: Path,
+) -> None:
+    wav = tone(tmp_path / "talk.wav", 0.5)
+    with machine(retry={"max_attempts": 1}) as m:
+        sttd = m.sttd
+        sttd.start()
+        options = {"raise": "transient", "once_marker": str(tmp_path / "once")}
+        sttd.drop("a.wav", wav, {"options": options})
+        failed = sttd.until("job.failed")["job"]
+        sttd.ctl("drain")
+        sttd.drop("b.wav", wav)
+        waiting = sttd.until("job.accepted", source="b.wav")["job"]
+
+        with without_quota(m, tmp_path / "strace") as tracer:
+            sttd.drop("c.wav", wav)
+            eventually(lambda: tracer.poll() is not None or degraded(m)(), "it is degraded")
+            said = [refusal(m, "cancel", waiting), refusal(m, "retry", failed)]
+        assert said == ["environment", "environment"]
+        assert refusal(m, "retry", failed) is None
+        assert refusal(m, "cancel", waiting) is None
+        sttd.ctl("resume")
+        assert sttd.transcript("a")["attempts"] == 2
+        assert sttd.transcript("c")
+        assert sttd.events("daemon.failed") == []
+        eventually(lambda: sttd.leftovers() == [])
         assert sttd.stop() == 0
 
 
