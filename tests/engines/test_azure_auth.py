@@ -26,6 +26,7 @@ from sttd.engines.azure.grants import Grant, expiry_of
 from sttd.engines.azure.settings import read_settings
 from sttd.engines.azure.sources import BROKER_VARIABLE, TOKEN_VARIABLE, BrokerSource, OwnSource
 from sttd.engines.helpers import HELPERS
+from tests.speech_service.authority import Authority, running_authority
 from tests.speech_service.behaviour import Access, Behaviour
 from tests.speech_service.identity import Identity, fake_jwt, running_identity
 from tests.speech_service.running import Running, running_service
@@ -161,6 +162,82 @@ def test_the_command_line_interface_is_asked_where_that_is_chosen(
     assert (grant.value, grant.expires_at) == (token, ends)
     assert "https://cognitiveservices.azure.com" in (tmp_path / "asked").read_text()
     assert not identity.asked
+
+
+TENANT, CLIENT = "11111111-2222-3333-4444-555555555555", "66666666-7777-8888-9999-000000000000"
+
+
+@pytest.fixture
+def authority(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Authority]:
+    for name in NOBODY:
+        monkeypatch.delenv(name, raising=False)
+    with running_authority(tmp_path) as (one, environment):
+        names = {**environment, "AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": CLIENT}
+        for name, value in names.items():
+            monkeypatch.setenv(name, value)
+        yield one
+
+
+def token_of(credential: str, **options: object) -> str:
+    settings = read_settings({"host": "ws://h", **ENTRA, "credential": credential, **options})
+    return OwnSource(settings).get().value
+
+
+@pytest.mark.parametrize("credential", ["workload-identity", "default"])
+def test_a_workload_is_known_by_the_token_in_its_file_which_is_read_each_time(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, credential: str
+) -> None:
+    file = tmp_path / "federated"
+    monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", str(file))
+    for assertion in ("from-the-cluster", "after-its-rotation"):
+        file.write_text(assertion)
+
+        assert token_of(credential) == authority.tokens[-1]
+
+        asked = authority.asked[-1]
+        assert asked["path"] == f"/{TENANT}/oauth2/v2.0/token"
+        assert asked["grant_type"] == "client_credentials"
+        assert asked["client_id"] == CLIENT
+        assert asked["client_assertion"] == assertion
+        assert asked["scope"] == "https://cognitiveservices.azure.com/.default"
+
+
+def test_a_workload_may_be_told_which_client_it_is(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "federated").write_text("from-the-cluster")
+    monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", str(tmp_path / "federated"))
+
+    assert token_of("workload-identity", client_id="another") == authority.tokens[0]
+    assert authority.asked[0]["client_id"] == "another"
+
+
+@pytest.mark.parametrize("credential", ["environment", "default"])
+def test_a_client_secret_in_the_environment_becomes_a_token_that_opens_the_door(
+    service: Running, authority: Authority, monkeypatch: pytest.MonkeyPatch, credential: str
+) -> None:
+    monkeypatch.setenv("AZURE_CLIENT_SECRET", "hunter2")
+
+    engine = engine_for(service.host, auth="entra", credential=credential)
+
+    assert whole(transcribe(engine, Recording(1.0)), 1.0)
+    assert tokens_seen(service) == authority.tokens
+    assert authority.asked[0]["client_secret"] == "hunter2"
+    assert authority.asked[0]["scope"] == "https://cognitiveservices.azure.com/.default"
+
+
+@pytest.mark.parametrize("credential", ["environment", "workload-identity"])
+def test_a_client_that_the_authority_refuses_stops_the_job_with_its_reason(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, credential: str
+) -> None:
+    authority.status = 401
+    monkeypatch.setenv("AZURE_CLIENT_SECRET", "hunter2")
+    monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", str(tmp_path / "federated"))
+    (tmp_path / "federated").write_text("hunter3")
+
+    with pytest.raises(AuthenticationError, match="AADSTS7000215") as refused:
+        token_of(credential)
+    assert "hunter" not in str(refused.value)
 
 
 @pytest.mark.parametrize("credential", ["environment", "workload-identity"])

@@ -13,14 +13,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def self_signed(folder: Path, *, expired: bool = False) -> tuple[ssl.SSLContext, Path]:
-    """A server's TLS context for 127.0.0.1 and localhost, and the certificate's PEM file."""
+def self_signed(
+    folder: Path, *, expired: bool = False, names: tuple[str, ...] = ("localhost",)
+) -> tuple[ssl.SSLContext, Path]:
+    """A server's TLS context for 127.0.0.1 and these names, and the certificate's PEM file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = dt.datetime.now(tz=dt.UTC)
     until = now - dt.timedelta(days=1) if expired else now + dt.timedelta(days=1)
     alternatives = [
-        x509.DNSName("localhost"),
+        *map(x509.DNSName, names),
         x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
     ]
     certificate = (
