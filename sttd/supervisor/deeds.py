@@ -146,21 +146,6 @@ class Deeds:
     async def give_up(self, how: do.GiveUp) -> None:
         """Failed for good."""
         job = how.job
-        attempt = Attempt(
-            attempt=job.attempt,
-            worker=how.worker or "",
-            code=how.attempt_code,
-            message=how.message,
-            at_ns=time.time_ns(),
-            segments=how.segments - job.segments,
-        )
-        failed = await self._insist(
-            lambda: self._ledger.fail(
-                job.id, job.token, code=how.code, message=how.message, attempt=attempt
-            )
-        )
-        if not failed:
-            return
         fields = {
             "job": job.id,
             "source": job.name,
@@ -169,21 +154,39 @@ class Deeds:
             "code": how.code,
             "message": how.message,
         }
-        try:
-            await self._settling.drop_staging(job)
-            await self._insist(lambda: self._settling.dispose(job.id))
-        finally:  # whoever hears of it finds the original and its .error.json in failed/
-            if how.code == "quarantined":
-                self._log.event("job.quarantined", **fields)
-            self._log.event("job.failed", **fields)
+        async with self._settling.alone(job.id):
+            if not await self._insist(lambda: self._fail(how)):
+                return
+            try:
+                await self._settling.drop_staging(job)
+                await self._insist(lambda: self._settling.put_aside(job.id))
+            finally:  # whoever hears of it finds the original and its .error.json in failed/
+                if how.code == "quarantined":
+                    self._log.event("job.quarantined", **fields)
+                self._log.event("job.failed", **fields)
+
+    async def _fail(self, how: do.GiveUp) -> bool:
+        job = how.job
+        attempt = Attempt(
+            attempt=job.attempt,
+            worker=how.worker or "",
+            code=how.attempt_code,
+            message=how.message,
+            at_ns=time.time_ns(),
+            segments=how.segments - job.segments,
+        )
+        return await self._ledger.fail(
+            job.id, job.token, code=how.code, message=how.message, attempt=attempt
+        )
 
     async def cancel(self, job: Job) -> None:
         """Cancelled while it ran, or before it began to."""
-        if await self._insist(lambda: self._ledger.cancel(job.id, job.token)) is None:
-            return
-        self._log.event("job.cancelled", job=job.id, source=job.name)
-        await self._settling.drop_staging(job)
-        await self._insist(lambda: self._settling.dispose(job.id))
+        async with self._settling.alone(job.id):
+            if await self._insist(lambda: self._ledger.cancel(job.id, job.token)) is None:
+                return
+            self._log.event("job.cancelled", job=job.id, source=job.name)
+            await self._settling.drop_staging(job)
+            await self._insist(lambda: self._settling.put_aside(job.id))
 
 
 def _held_up(job: Job, worker: str, error: Exception) -> do.Requeue:

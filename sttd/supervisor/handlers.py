@@ -32,7 +32,7 @@ from sttd.supervisor.machine import resident_bytes
 from sttd.supervisor.memory import Memory
 from sttd.supervisor.records import EventRow, JobRow, Selection, printable
 from sttd.supervisor.remembering import Remembering
-from sttd.supervisor.settling import Settling
+from sttd.supervisor.settling import RETRYABLE, Settling
 from sttd.wire import replies as answer
 from sttd.wire import requests as ask
 from sttd.wire import views
@@ -246,9 +246,11 @@ class Handlers:
         if row.state is JobState.RUNNING:
             self._loop.feed(on.CancelRequested(row.id))
             await self._until_final(row.id, self._loop.settings.recycle.grace + 5.0)
-        elif await self._ledger.cancel(row.id, None) is not None:
-            self._loop.log.event("job.cancelled", job=row.id, source=row.name)
-            await self._settling.dispose(row.id)
+        else:
+            async with self._settling.alone(row.id):
+                if await self._ledger.cancel(row.id, None) is not None:
+                    self._loop.log.event("job.cancelled", job=row.id, source=row.name)
+                    await self._settling.put_aside(row.id)
         after = await self._ledger.job(row.id)
         if after is None or after.state is not JobState.CANCELLED:
             state = row.state if after is None else after.state
@@ -265,14 +267,15 @@ class Handlers:
             return await self._unknown(request.job)
         if objection := self._settling.objection(row):
             return answer.Error.of(Code.WRONG_STATE, f"job {row.id}: {objection}")
-        if row.state not in (JobState.FAILED, JobState.CANCELLED):
-            message = f"job {row.id} is {row.state.value}"
-            return answer.Error.of(Code.WRONG_STATE, message, "only failed or cancelled jobs")
-        if not await self._retry_one(row):
+        retried = row.state in RETRYABLE and await self._retry_one(row)
+        row = await self._ledger.job(row.id) or row
+        if retried:
+            return answer.OneJob(shape.job_view(row))
+        if row.state in RETRYABLE:
             message = f"the original of job {row.id} is gone from {row.original}"
             return answer.Error.of(Code.WRONG_STATE, message, "submit the recording again")
-        after = await self._ledger.job(row.id)
-        return answer.OneJob(shape.job_view(after or row))
+        message = f"job {row.id} is {row.state.value}"
+        return answer.Error.of(Code.WRONG_STATE, message, "only failed or cancelled jobs")
 
     async def _retry_all(self) -> int:
         count, before = 0, None
@@ -284,13 +287,8 @@ class Handlers:
         return count
 
     async def _retry_one(self, row: JobRow) -> bool:
-        await self._settling.dispose(row.id)  # one that is still on its way there
-        fresh = await self._ledger.job(row.id)
-        if fresh is None or not await self._settling.reclaim(fresh):
+        if not await self._settling.retry(row.id):
             return False
-        if not await self._ledger.retry(row.id):
-            return False
-        await self._settling.make_known(row)
         self._loop.log.event(
             "job.requeued",
             job=row.id,

@@ -187,12 +187,14 @@ class Originals:
             if not _renamed(folder / REPORT, told) and (
                 known or not _is_report_of(told, folder.name)
             ):
+                (folder / REPORT).lstat()  # whoever took it would let us search for ever
                 continue
             durable.sync_folder(target)
             if _renamed(folder / AUDIO, target / found):
                 self._note(target / base, number)
                 return found
             os.rename(told, folder / REPORT)
+            (folder / AUDIO).lstat()
         raise AssertionError("numbers do not end")
 
     def _find_kept(self, folder: Path, target: Path, base: str) -> str | None:

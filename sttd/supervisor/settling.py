@@ -11,6 +11,7 @@ import contextlib
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -24,6 +25,7 @@ from sttd.supervisor.spool import Spool
 from sttd.wire.codes import Code
 from sttd.wire.messages import Done
 
+RETRYABLE = frozenset({JobState.FAILED, JobState.CANCELLED})
 MOST_NAMES = 100  # strangers' files in the way of an output before we give up
 
 
@@ -37,6 +39,8 @@ class Settling:
         self._spool = spool
         self._publications = Batching(self._publish_all, self._more_coming)
         self._originals = Batching(self._dispose_successes, self._more_coming)
+        # one for each job whose files somebody moves just now
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         # whether other jobs may be about to come to rest: whoever gives them out knows
         self.more_coming: Callable[[], bool] = lambda: True
 
@@ -70,23 +74,55 @@ class Settling:
 
     async def keep(self, job: str, name: str) -> None:
         """Put the original of a job that has succeeded away, and empty its spool folder."""
-        original = await self._originals.ask((self._spool.folder(job), name))
-        await self._ledger.disposed(job, original)
-
-    async def dispose(self, job: str) -> None:
-        """Put the original of a job at rest where it belongs, and empty its spool folder."""
-        row = await self._ledger.job(job)
-        if row is None or row.disposed:
-            return
-        if row.state is JobState.SUCCEEDED:
-            [original] = await self._dispose_successes([(self._spool.folder(job), row.name)])
-            if isinstance(original, Exception):
-                raise original
+        async with self.alone(job):
+            original = await self._originals.ask((self._spool.folder(job), name))
             await self._ledger.disposed(job, original)
+
+    def alone(self, job: str) -> asyncio.Lock:
+        """To be held by whoever lets a job come to rest, or takes it up again from there.
+
+        From the ledger's row to the last event: so nobody moves what somebody else is moving, and
+        what is told is told in order. The lock lives as long as somebody has it.
+        """
+        return self._locks.setdefault(job, asyncio.Lock())
+
+    async def put_aside(self, job: str) -> None:
+        """Put the original of a failed or cancelled job into failed/, and empty its spool folder.
+
+        Done once: nothing is done for a job that is put aside, or queued again. Held: `alone`.
+        """
+        row = await self._ledger.job(job)
+        if row is None or row.disposed or row.state not in RETRYABLE:
             return
         attempts = await self._ledger.attempts(job)
         original = await asyncio.to_thread(self._set_aside, row, attempts)
         await self._ledger.disposed(job, original)
+
+    async def dispose(self, job: str) -> None:
+        """The same for a job at rest in any way; for those that no worker has or had."""
+        row = await self._ledger.job(job)
+        if row is None or row.disposed or row.state is not JobState.SUCCEEDED:
+            async with self.alone(job):
+                await self.put_aside(job)
+            return
+        [original] = await self._dispose_successes([(self._spool.folder(job), row.name)])
+        if isinstance(original, Exception):
+            raise original
+        await self._ledger.disposed(job, original)
+
+    async def retry(self, job: str) -> bool:
+        """Queue a failed or cancelled job again, its original back in the spool.
+
+        False when the original is gone, or the job not (or no more) at rest in that way.
+        """
+        async with self.alone(job):
+            row = await self._ledger.job(job)
+            if row is None or row.state not in RETRYABLE or not await self._reclaim(row):
+                return False
+            if not await self._ledger.retry(job):
+                return False
+            await asyncio.to_thread(self._spool.make_known, row)
+        return True
 
     async def drop_staging(self, job: Job) -> None:
         """Remove what an attempt left in outbox/.tmp."""
@@ -109,15 +145,11 @@ class Settling:
             return f"{row.size} bytes are still more than limits.max_file_size"
         return ""
 
-    async def reclaim(self, row: JobRow) -> bool:
+    async def _reclaim(self, row: JobRow) -> bool:
         """Bring a failed or cancelled job's original back into the spool; False if it is gone."""
         if row.original is None:
             return self._spool.audio(row.id).exists()
         return await asyncio.to_thread(self._outbox.reclaim, row.original, row.id)
-
-    async def make_known(self, row: JobRow) -> None:
-        """Let the spool tell again of a recording that was brought back and queued."""
-        await asyncio.to_thread(self._spool.make_known, row)
 
     async def _publish_all(
         self, wishes: Sequence[tuple[Job, str, Done]]
