@@ -267,6 +267,25 @@ def test_a_regional_address_without_a_resource_says_what_is_missing(identity: Id
     assert identity.asked
 
 
+def test_a_clock_that_is_set_back_after_a_failure_holds_no_token_up(
+    identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = OwnSource(read_settings({"host": "ws://h", **ENTRA}))
+    identity.life_s = 86_400.0
+    identity.status = 400
+    with pytest.raises(AuthenticationError):
+        source.get()
+    identity.status = 200
+    right = time.time
+
+    monkeypatch.setattr(time, "time", lambda: right() - 7200)
+
+    assert source.get().value == identity.tokens[0]
+    assert source.get(source.get().fingerprint).value == identity.tokens[0]  # fetched just now
+    monkeypatch.setattr(time, "time", lambda: right() - 14_400)
+    assert source.get(source.get().fingerprint).value == identity.tokens[1]
+
+
 def test_an_identity_that_refuses_stops_the_job_before_it_connects(
     service: Running, identity: Identity
 ) -> None:

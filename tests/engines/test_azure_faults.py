@@ -60,6 +60,18 @@ FAULTS: dict[str, tuple[Behaviour, type[EngineError]]] = {
     "dropped each time": (Behaviour(drop_at_s=1.0), EngineUnavailableError),
     "close 1002": (Behaviour(close_at_s=2.5, close_code=1002), EngineUnavailableError),
     "close 1007": (Behaviour(close_at_s=2.5, close_code=1007), InvalidAudioError),
+    "close 1007 for its quota": (
+        Behaviour(close_at_s=2.5, close_code=1007, close_reason="Quota exceeded. Cid: 0123"),
+        EngineUnavailableError,
+    ),
+    "close 1011 each time": (
+        Behaviour(close_at_s=1.0, close_code=1011),
+        EngineUnavailableError,
+    ),
+    "close 1013 each time": (
+        Behaviour(close_at_s=1.0, close_code=1013),
+        EngineUnavailableError,
+    ),
     "close 4000": (Behaviour(close_at_s=2.5, close_code=4000), EngineUnavailableError),
     "close 4429": (Behaviour(close_at_s=2.5, close_code=4429), ThrottledError),
     "status TooManyRequests": (Behaviour(phrase_status="TooManyRequests"), ThrottledError),

@@ -66,7 +66,7 @@ def test_no_message_of_audio_is_larger_than_eight_kibibytes(service: Running) ->
         (2.0, 3600.0, 100),
         (2.0, None, 100),
         (2.0, 15.0, 10),
-        (0.5, 3600.0, 100),
+        (1.0, 3600.0, 100),
         (6.0, 3600.0, 33),
         (100.0, 3600.0, 10),
     ],

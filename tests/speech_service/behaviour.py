@@ -25,6 +25,7 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     drop_at_s: float | None = None  # aborts the TCP connection
     close_at_s: float | None = None  # closes the websocket with `close_code`
     close_code: int = 1011
+    close_reason: str = "scripted"
     silent_from_s: float | None = None  # says nothing more, reads on
     turn_start: bool = True  # False: never sends turn.start
     turn_end: bool = True  # False: never sends turn.end

@@ -247,7 +247,7 @@ class _Conversation:
             self._connection.transport.abort()
             return True
         if script.close_at_s is not None and seconds >= script.close_at_s:
-            await self._connection.close(script.close_code, "scripted")
+            await self._connection.close(script.close_code, script.close_reason)
             return True
         return False
 

@@ -68,7 +68,6 @@ class Conversation:
         self._ending = Ending(wished=self._wished)
         self._progress_at = 0.0
         self._progress_taken = 0
-        self._heard = False  # a phrase, of whatever status
         self._renew_at = float("inf")
         self._tick_s = min(TICK_S, job.stall_timeout / 4 or TICK_S)
         language = job.languages[0] if len(job.languages) == 1 else None
@@ -176,7 +175,7 @@ class Conversation:
         match event:
             case Phrase(json):
                 self._progress_at = time.monotonic()
-                self._heard = True
+                self._ending.heard = True
                 segment = self._read(json)
                 if segment is not None:
                     yield segment
@@ -231,7 +230,7 @@ class Conversation:
             return
         if self._ending.connected:
             silence = f"the service has said nothing for {quiet_s:.0f} s"
-            if not self._heard:
+            if not self._ending.heard:
                 # its fault or this recording's: whether others are heard, a probe will tell
                 self._audio.report(EngineUnavailableError(silence))
             raise TransientEngineError(silence)

@@ -20,6 +20,7 @@ from sttd.engines import (
 
 REASON_ERROR, REASON_END_OF_STREAM, REASON_BY_USER = 1, 2, 3  # CancellationReason
 
+FORBIDDEN = 4
 OBJECT_COUNT = "maximum object count"  # of the message when the tripwire is struck
 
 
@@ -58,7 +59,7 @@ TABLE: dict[int, tuple[str, Verdict, Verdict, str]] = {
         "the resource's quota of concurrent requests is used up",
     ),
     # status Forbidden: a free resource that ran out of its monthly hours
-    4: (
+    FORBIDDEN: (
         "Forbidden",
         Verdict.UNAVAILABLE,
         Verdict.UNAVAILABLE,
@@ -78,7 +79,8 @@ TABLE: dict[int, tuple[str, Verdict, Verdict, str]] = {
         Verdict.RETRY,
         "the service accepted audio and did not answer",
     ),
-    # HTTP 404 and 500 at the upgrade: the service or its address; status Error: this phrase
+    # HTTP 404 and 500 at the upgrade: the service or its address; status Error: this phrase;
+    # close 1011 to 1014 again and again
     7: ("ServiceError", Verdict.UNAVAILABLE, Verdict.RETRY, "the service failed"),
     8: (
         "ServiceUnavailable",
@@ -113,6 +115,12 @@ _ERRORS: dict[Verdict, type[EngineError]] = {
     Verdict.UNAVAILABLE: EngineUnavailableError,
 }
 
+# Websocket close codes by which a service speaks of itself (IANA's registry, RFC 6455 7.4.1):
+# internal error, restart, try again later, bad gateway. The SDK reconnects until it gives up.
+_ITS_OWN_FAULT = re.compile(r"Error code: 101[1-4]\b")
+# A used-up quota also comes as close 1007 with this reason, which otherwise is bad audio
+# (users' reports: cognitive-services-speech-sdk #1940, #2785)
+_QUOTA = re.compile(r"quota exceeded", re.IGNORECASE)
 _AT_THE_DOOR = re.compile(r"upgrade failed|WS_OPEN_ERROR", re.IGNORECASE)
 _INVALID = re.compile(r"SPXERR_INVALID_ARG|^5$")  # the SDK's Python layer may say the bare code
 _STACK = re.compile(r"\[CALL STACK BEGIN\].*?\[CALL STACK END\]", re.DOTALL)
@@ -123,17 +131,23 @@ _SECRETS = (
 )
 
 
-def error_for(code: int, details: str, *, connected: bool, wished: bool = False) -> EngineError:
+def error_for(
+    code: int, details: str, *, connected: bool, heard: bool = False, wished: bool = False
+) -> EngineError:
     """The engine error for a cancellation with `CancellationErrorCode` `code`.
 
     `connected` tells whether this session's door was ever open: a service that fails before is
     away for everybody, one that fails after may have stumbled over this recording. A reconnection
-    that fails at the door counts as before. `wished` tells that the job brought options of its own:
+    that fails at the door counts as before; so does a service that closes because of itself before
+    anything was `heard`. `wished` tells that the job brought options of its own:
     a request the service does not understand is then this job's fault, not everybody's.
     """
+    if _QUOTA.search(details):
+        code = FORBIDDEN
     name, before, after, words = TABLE.get(code, TABLE[0])
     at_the_door = not connected or _AT_THE_DOOR.search(details) is not None
-    verdict = before if at_the_door else after
+    ill = not heard and _ITS_OWN_FAULT.search(details) is not None
+    verdict = before if at_the_door or ill else after
     if name == "BadRequest" and wished:
         verdict = Verdict.FAIL
     return _ERRORS[verdict](f"{words} ({name}: {scrubbed(details)})")
@@ -176,6 +190,7 @@ class Ending:
     def __init__(self, *, wished: bool = False) -> None:
         self._wished = wished
         self.connected = False  # at least once
+        self.heard = False  # a phrase, of whatever status
         self.online = False  # now
         self.stopped = False
         self.end_of_stream = False
@@ -209,7 +224,9 @@ class Ending:
         if self.broken:
             return TransientEngineError(f"an event of the Speech SDK was lost: {self.broken}")
         if self._error is not None:
-            return error_for(*self._error, connected=self.connected, wished=self._wished)
+            return error_for(
+                *self._error, connected=self.connected, heard=self.heard, wished=self._wished
+            )
         if not self.end_of_stream and not self.online:
             return EngineUnavailableError("the connection to the service was lost")
         if not self.end_of_stream:

@@ -61,7 +61,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     segmentation_silence_ms: Ms = 0  # 0: the service's own; else 100 to 5000
     max_phrase_ms: Ms = 0  # 0: the service's own; else 20000 to 70000
     # how
-    pace: Annotated[float, msgspec.Meta(gt=0, le=100)] = SDK_PACE
+    # the SDK begins no session below real time (SPXERR_INVALID_ARG; tried with 1.53)
+    pace: Annotated[float, msgspec.Meta(ge=1, le=100)] = SDK_PACE
     max_sessions: Annotated[int, msgspec.Meta(ge=1)] = 20
     resume: Literal["continue", "restart"] = "continue"
     stall_timeout: Seconds = 50.0

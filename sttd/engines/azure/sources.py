@@ -92,7 +92,7 @@ class OwnSource:
             return cached
         good = cached is not None and now < (cached.expires_at or 0.0) and not refused
         pause_s = REPEAT_EARLY_S if good else REPEAT_FAILED_S
-        if self._failed is not None and now - self._failed[0] < pause_s:
+        if self._failed is not None and _within(pause_s, self._failed[0], now):
             return self._second_best(now, self._failed[1])
         answer = fetch(self._wanted(), EARLY_LIMIT_S if good else FETCH_LIMIT_S)
         if answer.problem:
@@ -105,7 +105,8 @@ class OwnSource:
 
     def _worth_another(self, cached: Grant, refused: str, now: float) -> bool:
         """Whether the cached token is the refused one and was not fetched a moment ago."""
-        return refused == cached.fingerprint and now - cached.issued_at >= REPEAT_REFUSED_S
+        lately = _within(REPEAT_REFUSED_S, cached.issued_at, now)
+        return refused == cached.fingerprint and not lately
 
     def _second_best(self, now: float, error: EngineError) -> Grant:
         """A token near its end opens the door still; only without one it is an error."""
@@ -203,6 +204,11 @@ def source_for(settings: Settings, environ: Mapping[str, str] = os.environ) -> S
     # whoever waits for a token makes no progress: it must say so before the daemon thinks it hangs
     limit_s = min(ASK_LIMIT_S, settings.stall_timeout or ASK_LIMIT_S)
     return BrokerSource(path, limit_s) if path else OwnSource(settings, environ)
+
+
+def _within(seconds: float, then: float, now: float) -> bool:
+    """Whether `then` is that near; what lies ahead is of a clock that was set back since."""
+    return 0.0 <= now - then < seconds
 
 
 def _error_of(answer: Fetched) -> EngineError:
