@@ -227,6 +227,8 @@ class Pool:
 
     def kill(self, name: str) -> None:
         """SIGKILL."""
+        if (worker := self._workers.get(name)) is not None:
+            worker.condemned = True
         self._signal(name, signal.SIGKILL)
 
     def abort(self, name: str) -> None:
@@ -323,7 +325,9 @@ class Pool:
         seen = self._cgroups.leave(worker.name)
         if seen.get("oom"):
             self._listener.worker_starved(worker.name)
-        elif seen.get("oom_kill") or linux.oom_kills() > worker.oom_kills:
+        elif not worker.condemned and (
+            seen.get("oom_kill") or linux.oom_kills() > worker.oom_kills
+        ):
             worker.failure = "the kernel killed for lack of memory in the service or the machine"
 
     def _forget(self, worker: Worker, code: int | None, number: int | None, message: str) -> None:

@@ -36,5 +36,6 @@ class Worker:
         self.busy = False
         self.printed: Output | None = None
         self.failure = ""
+        self.condemned = False  # the SIGKILL that it dies of is ours
         self.oom_kills = linux.oom_kills()  # anywhere, until now
         self.stacks = os.memfd_create(f"stacks of {name}", os.MFD_CLOEXEC)

@@ -160,3 +160,23 @@ def test_a_native_object_that_a_job_leaves_behind_is_counted(service: Running) -
 
     assert done.returncode == 0, done.stderr
     assert ast.literal_eval(done.stdout.splitlines()[-1])["ISpxAudioStream"] == 3
+
+
+REFUSED = """
+import contextlib, sys
+from sttd.engines import EngineUnavailableError
+from tests.support.azure import Recording, engine_for, transcribe
+slow = {"SPEECH-AudioThrottleAsPercentageOfRealTime": "50"}
+engine = engine_for(sys.argv[1], properties=slow)
+for _ in range(3):
+    with contextlib.suppress(EngineUnavailableError):
+        transcribe(engine, Recording(1.0))
+    print(engine.handles())
+"""
+
+
+def test_a_session_that_the_sdk_refuses_to_begin_leaves_nothing_behind(service: Running) -> None:
+    done = run(REFUSED, service.host)
+
+    assert done.returncode == 0, done.stderr
+    assert list(map(ast.literal_eval, done.stdout.splitlines())) == [{"ISpxAudioConfig": 1}] * 3

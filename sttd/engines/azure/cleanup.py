@@ -32,9 +32,17 @@ class Remains:
     parts: list[Any] = dataclasses.field(default_factory=list)
 
     def resolve(self) -> None:
-        """Wait for every future: an unresolved one leaks about 100 KB for good."""
+        """Wait for every future: an unresolved one leaks about 100 KB for good.
+
+        Raises RuntimeError as the SDK, whose futures let go of their handle only after a success.
+        """
         while self.futures:
-            self.futures.pop().get()
+            future = self.futures.pop()
+            try:
+                future.get()
+            except RuntimeError:
+                native.release(future)
+                raise
 
 
 def take_down(remains: Remains, limit_s: float = CLOSE_LIMIT_S) -> bool:

@@ -44,6 +44,11 @@ def unlisten(transcriber: Any, ticket: int) -> None:
     _listeners.pop(ticket, None)
 
 
+def release(future: Any) -> None:
+    """Let go of what an asynchronous operation that failed holds: its `get()` did not."""
+    _sdk_lib.recognizer_async_handle_release(future._handle)  # noqa: SLF001  as its `get()` does
+
+
 @_Callback  # type: ignore[untyped-decorator]  # ctypes gives it no type
 def _on_final(_recognizer: int, event: int, ticket: int) -> None:
     _event = _Handle(
