@@ -158,7 +158,9 @@ class Work:
         run.writing = run.writing or news.writing
         run.position_s = max(run.position_s, news.position_s)
         run.segments = max(run.segments, news.segments)
-        run.duration_s = news.duration_s or run.duration_s
+        known_s = news.duration_s or run.duration_s
+        # a header's guess may be far too short: it is at least as long as what was read
+        run.duration_s = known_s and max(known_s, run.position_s)
         if now - run.announced < PROGRESS_EVERY_S:
             return
         run.announced = now

@@ -163,7 +163,7 @@ def test_a_native_object_that_a_job_leaves_behind_is_counted(service: Running) -
 
 
 REFUSED = """
-import contextlib, sys
+import contextlib, gc, sys
 from sttd.engines import EngineUnavailableError
 from tests.support.azure import Recording, engine_for, transcribe
 slow = {"SPEECH-AudioThrottleAsPercentageOfRealTime": "50"}
@@ -171,6 +171,7 @@ engine = engine_for(sys.argv[1], properties=slow)
 for _ in range(3):
     with contextlib.suppress(EngineUnavailableError):
         transcribe(engine, Recording(1.0))
+    gc.collect()
     print(engine.handles())
 """
 

@@ -250,6 +250,28 @@ def test_a_job_timeout_and_a_stall_are_told_apart() -> None:
     assert reasons == {silent: "stalled", steady: "job_timeout"}
 
 
+def test_a_recording_that_is_far_longer_than_its_header_says_gets_the_time_it_needs() -> None:
+    world = started(recycle=RecyclePolicy(stall_timeout=60))
+    world.submit()
+    world.settle()
+    (worker,) = world.jobs
+    job = world.jobs[worker]
+    for n in range(180):  # half an hour at twice real time
+        world.feed(
+            on.Progressed(
+                worker=worker,
+                job=job.id,
+                attempt=job.attempt,
+                token=job.token,
+                position_s=20.0 * n,
+                segments=0,
+                duration_s=87.0,
+            )
+        )
+        world.tick(10.0)
+    assert worker not in world.dying
+
+
 def test_a_worker_that_ignores_its_order_to_leave_is_killed_after_its_grace() -> None:
     world = started(recycle=RecyclePolicy(grace=2))
     world.feed(on.RecycleRequested(None))
