@@ -117,6 +117,20 @@ def test_other_close_codes_are_survived_by_reconnecting(service: Running, code: 
     assert whole(transcribe(engine_for(service.host), Recording(6.0)), 6.0)
 
 
+def test_a_connection_lost_behind_the_last_phrase_is_not_waited_for_until_the_stall_timeout(
+    service: Running,
+) -> None:
+    service.service.plan = [Behaviour(drop_at_end=True), Behaviour()]
+    segments: list[Segment] = []
+    engine = engine_for(service.host, stall_timeout=3600.0)
+
+    with pytest.raises(TransientEngineError, match="at the end of the recording"):
+        transcribe(engine, Recording(6.0), into=segments)
+
+    assert whole(segments, 6.0)
+    assert transcribe(engine, Recording(6.0, start_s=segments[-1].end_s)) == []
+
+
 @pytest.mark.parametrize("status", [404, 429, 500, 503])
 def test_a_refusal_that_passes_is_survived_by_retrying(service: Running, status: int) -> None:
     service.service.plan = [Behaviour(status=status)] * 2 + [Behaviour()]

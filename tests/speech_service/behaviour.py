@@ -29,6 +29,7 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     silent_from_s: float | None = None  # says nothing more, reads on
     turn_start: bool = True  # False: never sends turn.start
     turn_end: bool = True  # False: never sends turn.end
+    drop_at_end: bool = False  # aborts the TCP connection instead of sending turn.end
     turn_every_s: float | None = None  # ends the turn in mid-stream, like the real one at 10 min
     delay_s: float = 0.0  # before every message: a slow service
     garbage: Garbage = ""  # a broken message before every phrase

@@ -236,6 +236,10 @@ class _Conversation:
         recogniser = self._recogniser
         await voice.phrases(await self._service.recognise(recogniser.finish), last=True)
         self._turn = None
+        if self._behaviour.drop_at_end:
+            await asyncio.sleep(0.05)  # what was said before is to arrive
+            self._connection.transport.abort()
+            return
         await voice.turn_end()
 
     async def _struck(self, voice: Voice) -> bool:

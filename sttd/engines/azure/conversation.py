@@ -42,6 +42,9 @@ from sttd.engines.azure.sources import Source
 
 TICK_S = 1.0  # how often the watchdog and the token are looked at while nothing happens
 RENEW_AGAIN_S = 30.0  # after a renewal that failed
+# A connection lost behind the end of the audio is made again, but the SDK has nothing left to send
+# there and the service nothing to answer: neither would ever end it.
+ORPHANED_S = 10.0
 
 
 class Conversation:
@@ -68,6 +71,7 @@ class Conversation:
         self._ending = Ending(wished=self._wished)
         self._progress_at = 0.0
         self._progress_taken = 0
+        self._orphaned = False  # the connection was lost when all audio was sent
         self._renew_at = float("inf")
         self._tick_s = min(TICK_S, job.stall_timeout / 4 or TICK_S)
         language = job.languages[0] if len(job.languages) == 1 else None
@@ -191,6 +195,7 @@ class Conversation:
                 self._feed.open()
             case Disconnected():
                 self._ending.online = False
+                self._orphaned = self._feed.drained
             case Room():
                 pass  # the next step fills the feed
 
@@ -226,7 +231,11 @@ class Conversation:
         if taken != self._progress_taken:
             self._progress_taken, self._progress_at = taken, now
         quiet_s = now - self._progress_at
-        if self._ending.over or not self._job.stall_timeout or quiet_s < self._job.stall_timeout:
+        if self._ending.over:
+            return
+        if self._orphaned and quiet_s >= ORPHANED_S:
+            raise TransientEngineError("the connection was lost at the end of the recording")
+        if not self._job.stall_timeout or quiet_s < self._job.stall_timeout:
             return
         if self._ending.connected:
             silence = f"the service has said nothing for {quiet_s:.0f} s"
