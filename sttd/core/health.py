@@ -63,12 +63,14 @@ class EngineHealth:
         if state is EngineState.THROTTLED and changed:
             self.limit = max(1, min(running, self.most) // 2)
             self.raised = now
-        self.failures += changed or now >= self.probe_at
+        self.state, self.detail = state, message
+        if not changed and now < self.probe_at:
+            return False  # of a job that ran before: else it would put the probe off for ever
+        self.failures += 1
         wait = FIRST_PROBE_S * 2.0 ** min(max(self.failures - 1, 0), 32)
         if state is EngineState.THROTTLED:
             wait += wait * self.jitter(SPREAD) / 100
         self.probe_at = now + min(self.backoff_max, max(wait, after or 0.0))
-        self.state, self.detail = state, message
         return changed
 
     def succeed(self, now: float) -> bool:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 
 from sttd.core import commands as do
 from sttd.core.balance import Balance
+from sttd.core.freshness import may_work
 from sttd.core.growth import Fresh
 from sttd.core.lives import Vacancies, life_of
 from sttd.core.recycling import Keep, Kill, Life, RecyclePolicy, Retire, judge, most_requests
-from sttd.core.throttle import BAR_MOST_S, DEGRADED_AFTER, Slot
+from sttd.core.throttle import BAR_MOST_S, DEGRADED_AFTER, Deaths, Slot
 from sttd.core.workers import WISHED, Worker, WorkerState
 
 REASONS = (
@@ -71,7 +72,7 @@ class Staff:
         self.closing = False
         self._balance = Balance(self)
         self._vacancies = Vacancies()
-        self._deaths = 0  # unplanned, in a row, over all slots
+        self._deaths = Deaths()
         self._renewing = False
         self._generation = 0
         self._jitter = jitter
@@ -85,13 +86,10 @@ class Staff:
         """Workers that may be given a job now, the most used first (so that dues stagger).
 
         One that an operator wants replaced works on while no replacement can come to be: a new
-        configuration with which workers die must not stop those that live.
+        configuration with which workers die must not stop those that live. One that is to make way
+        for a single job's sake works on until the fresh one is there.
         """
-        idle = [
-            w
-            for w in self.in_state(WorkerState.IDLE)
-            if w.due is None or (self.stuck and w.may_work_on(most_requests(self.policy, w.extra)))
-        ]
+        idle = [w for w in self.in_state(WorkerState.IDLE) if w.due is None or may_work(self, w)]
         return sorted(idle, key=lambda w: -w.requests)
 
     def busy(self) -> int:
@@ -123,18 +121,15 @@ class Staff:
 
     def troubled(self, now: float) -> str | None:
         """Why the pool calls itself degraded, or None."""
-        deaths = max(self._deaths, self._missing_after(now))
+        there = sum(1 for _ in self.in_state(*SETTLED))
+        whole = there >= self.target + (self.standby if self.spare else 0)
+        deaths = self._deaths.row(now, whole=whole)
+        if not whole:  # those in slots that are empty for that reason, whatever others achieve
+            starting = {worker.id for worker in self.in_state(WorkerState.STARTING)}
+            deaths = max(deaths, sum(s.deaths for s in self.slots if s.spins(now, starting)))
         if deaths < DEGRADED_AFTER:
             return None
         return f"{deaths} workers died one after another; see worker.exited"
-
-    def _missing_after(self, now: float) -> int:
-        """Deaths in slots that are empty for that reason, whatever the others achieve meanwhile."""
-        there = sum(1 for _ in self.in_state(*SETTLED))
-        if there >= self.target + (self.standby if self.spare else 0):
-            return 0
-        starting = {worker.id for worker in self.in_state(WorkerState.STARTING)}
-        return sum(slot.deaths for slot in self.slots if slot.spins(now, starting))
 
     def waiting_bytes(self) -> int:
         """What those that stand by take; a whole ceiling each while no worker was ever seen."""
@@ -148,6 +143,7 @@ class Staff:
         self.template_deaths = 0
         if self._renewing and epoch == self.epoch:
             self._renewing = False
+            self._deaths.worked()
             for slot in self.slots:
                 slot.worked()  # what died was of another configuration: this one may do better
             for worker in self.workers.values():
@@ -265,7 +261,7 @@ class Staff:
             and now - worker.started < FRESH_S  # one that stood by for hours is no sign of a spin
         )
         if reason == "crashed" or fresh:
-            self._deaths += 1
+            self._deaths.died(now)
             slot.died(now, before_ready=never_ready or fresh)
         ended = self._announce("worker.exited", worker, reason, now)
         how: dict[str, object] = {"exit_code": exit_code} if signal is None else {"signal": signal}
@@ -282,7 +278,7 @@ class Staff:
 
     def worked(self, worker: Worker) -> None:
         """It ended a job alive: the pool works, and so does its slot."""
-        self._deaths = 0
+        self._deaths.worked()
         self.slots[worker.slot].worked()
 
     def judge(self, worker: Worker, now: float, out: list[do.Command]) -> None:
@@ -290,7 +286,9 @@ class Staff:
         if worker.killed:
             return
         if worker.state is WorkerState.STARTING:
-            if now - worker.started > START_WITHIN_S:
+            if 0 < self.policy.rss_ceiling < worker.vitals.rss_bytes:
+                self.kill(worker, "rss_ceiling", now, out)
+            elif now - worker.started > START_WITHIN_S:
                 self.kill(worker, "stalled", now, out)
             return
         run = worker.run

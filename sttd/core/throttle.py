@@ -43,3 +43,26 @@ class Slot:
         """A worker here proved that it can live."""
         self.deaths = 0
         self.barred_until = 0.0
+
+
+@dataclass(slots=True)
+class Deaths:
+    """Unplanned ones in a row, over all slots."""
+
+    count: int = 0
+    last: float = 0.0
+
+    def died(self, now: float) -> None:
+        """One more."""
+        self.count += 1
+        self.last = now
+
+    def worked(self) -> None:
+        """A worker ended a job alive, or those that died were of another configuration."""
+        self.count = 0
+
+    def row(self, now: float, *, whole: bool) -> int:
+        """How many there were; over once the pool has stood `whole` for longer than any bar."""
+        if whole and now - self.last > BAR_MOST_S:
+            self.count = 0
+        return self.count

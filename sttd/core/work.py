@@ -9,6 +9,7 @@ from __future__ import annotations
 from sttd.core import commands as do
 from sttd.core import events as on
 from sttd.core.fitting import TOO_LARGE, too_large
+from sttd.core.freshness import MOST_HELD, lacks_fresh
 from sttd.core.growth import Growth
 from sttd.core.health import STATE_OF, EngineHealth
 from sttd.core.jobs import Job
@@ -78,9 +79,12 @@ class Work:
         if self.claiming or self._dry:
             return
         writing = self.staff.writing()  # the next job is asked for while the last is written
-        running = self.staff.busy() - writing + len(self.hand)
+        free = len(self.staff.free())
+        # beside free workers, those in hand wait for a fresh one, and that holds up nobody else
+        hand = 0 if free and len(self.hand) < MOST_HELD else len(self.hand)
+        running = self.staff.busy() - writing + hand
         room = min(
-            len(self.staff.free()) + writing - len(self.hand),
+            free + writing - hand,
             most - running,
             self.health.allowed(running, now, probing=self._probing()),
         )
@@ -105,7 +109,7 @@ class Work:
             fits = not ceiling or worker.vitals.rss_bytes + grows <= ceiling
             if worker.requests == 0 or (fits and not job.crashes):
                 return worker
-        if free and not any(w.due for w in self.staff.in_state(WorkerState.IDLE)):
+        if free and lacks_fresh(self.staff):
             free[0].due = "predicted"  # it makes way for a fresh one
         return None
 

@@ -43,6 +43,17 @@ def test_many_reports_of_one_outage_do_not_push_the_probe_away() -> None:
     assert health.probe_at <= 101.0 + FIRST_PROBE_S
 
 
+def test_reports_of_jobs_that_ran_before_never_put_the_probe_off_for_ever() -> None:
+    health = EngineHealth(most=10, backoff_max=60)
+    health.report(FailureKind.UNAVAILABLE, "refused", 3, 0.0)
+    now, probes = 0.0, 0
+    for _ in range(1000):
+        now += 0.4
+        health.report(FailureKind.UNAVAILABLE, "refused", 1, now)
+        probes += health.allowed(1, now + 0.2)
+    assert probes
+
+
 def test_throttling_halves_the_sessions_and_time_gives_them_back_one_by_one() -> None:
     health = EngineHealth(most=16, backoff_max=60)
     health.report(FailureKind.THROTTLED, "429", 12, 0.0, after=5.0)

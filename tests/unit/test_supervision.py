@@ -168,6 +168,55 @@ def test_a_fresh_worker_over_the_soft_line_does_not_make_the_pool_spin() -> None
     assert world.state() == "degraded"
 
 
+def test_a_worker_that_grows_over_the_ceiling_before_it_is_ready_is_killed() -> None:
+    world = World()
+    world.tick()
+    world.template_ready()
+    worker = next(iter(world.alive))
+    world.forked(worker)
+    world.sample(worker, 513)
+    assert world.dying[worker] == "kill"
+    world.bury(worker)
+    assert world.core.staff.recycles["rss_ceiling"] == 1
+
+
+def test_an_idle_daemon_recovers_once_its_pool_has_stood_for_a_while() -> None:
+    world = started()
+    for _ in range(DEGRADED_AFTER):
+        world.die(next(iter(world.alive)))
+        world.settle()
+    world.tick()
+    assert world.state() == "degraded"
+    world.tick(BAR_MOST_S + 10)
+    world.settle()
+    world.tick(BAR_MOST_S + 10)
+    assert world.state() == "running"
+    assert world.names("daemon.recovered")
+
+
+@pytest.mark.parametrize("poison", [1, 2, 3])
+def test_jobs_that_wait_for_a_fresh_worker_hold_up_nobody_else(poison: int) -> None:
+    world = started(workers=2, standby=0)
+    world.submit(2)
+    world.settle()
+    for worker in list(world.jobs):
+        world.done(worker)
+    world.settle()
+    world.feed(on.TemplateExited(world.template or 0, "killed"))  # and another takes its time
+    world.template = None
+    world.submit(poison, crashes=1)
+    world.submit(4)
+    for _ in range(30):
+        while world.claims:
+            world.answer_claim()
+        for worker in list(world.jobs):
+            world.done(worker)
+        for job in list(world.publishing):
+            world.published(job)
+        world.tick()
+    assert len(world.succeeded) == 2 + 4
+
+
 def test_a_single_crash_of_a_worker_that_worked_costs_no_delay() -> None:
     world = started()
     world.submit(3)
