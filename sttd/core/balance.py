@@ -14,6 +14,8 @@ from sttd.core.workers import WorkerState
 if TYPE_CHECKING:
     from sttd.core.staff import Staff
 
+# at once; a template's socket holds some 270 requests (tried with Linux 6.18)
+MOST_STARTING = 32
 OPEN = frozenset({WorkerState.IDLE, WorkerState.BUSY})
 
 
@@ -120,7 +122,8 @@ class Balance:
         """
         staff = self._staff
         most = staff.target + self._standby + staff.spare
-        return staff.template_ready and len(staff.workers) < most
+        starting = sum(1 for _ in staff.in_state(WorkerState.STARTING))
+        return staff.template_ready and len(staff.workers) < most and starting < MOST_STARTING
 
     def _free_slot(self, now: float) -> Slot | None:
         staff = self._staff

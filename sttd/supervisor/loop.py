@@ -7,6 +7,7 @@ branches, it is on what kind of thing happened.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 from collections import deque
@@ -149,7 +150,8 @@ class Loop:
         now = self._now()
         if now >= self._room_at:
             self._room_at = now + ROOM_EVERY_S
-            self.feed(memory_room(self.settings.pool.memory_budget))
+            with contextlib.suppress(OSError):  # out of descriptors: what was known last holds
+                self.feed(memory_room(self.settings.pool.memory_budget))
             self.pool.strays.sweep()
         if now >= self._told_at and self._positions:
             self._told_at = now + PROGRESS_EVERY_S

@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 import msgspec
 
@@ -24,6 +23,7 @@ from sttd.supervisor.child import Child, Strays
 from sttd.supervisor.companions import Companions
 from sttd.supervisor.examine import Thread, stacks, threads
 from sttd.supervisor.link import Link
+from sttd.supervisor.pool_listener import PoolListener
 from sttd.supervisor.templates import Output, Template
 from sttd.supervisor.worker import Worker
 from sttd.wire.messages import (
@@ -43,33 +43,6 @@ from sttd.wire.messages import (
 DUMP_S = 5.0  # for the kernel to write a core dump of a worker: hundreds of MiB
 LINGER_S = 1.0  # between a worker's end of file and its end; flushing takes milliseconds
 DECODER = msgspec.msgpack.Decoder(FromWorker)
-
-
-class PoolListener(Protocol):
-    """Whoever turns what the pool sees into events."""
-
-    def template_ready(self, epoch: int, news: TemplateReady) -> None:
-        """Workers can be forked."""
-
-    def template_exited(self, epoch: int, message: str, *, broken: bool, usable: bool) -> None:
-        """A template is gone; `broken`: it said why; `usable`: an older one still forks."""
-
-    def worker_forked(self, worker: str, pid: int) -> None:
-        """The process exists."""
-
-    def worker_said(self, worker: str, news: FromWorker) -> None:
-        """A message came."""
-
-    def worker_starved(self, worker: str) -> None:
-        """The kernel killed it at its group's limit; `worker_exited` follows."""
-
-    def worker_exited(
-        self, worker: str, code: int | None, number: int | None, message: str
-    ) -> None:
-        """The process is gone and reaped, or never came to be (neither code nor number)."""
-
-    def output(self, line: str, worker: str | None = None) -> None:
-        """A worker printed a line, or (None) a template or a decoder did."""
 
 
 class Pool:
@@ -103,11 +76,14 @@ class Pool:
         if self._decoders is None:
             decoders = Load(role="decoder", supervisor=os.getpid())
             self._decoders = self._start(decoders, epoch, without_credentials(os.environ))
-        if self._engine is None or renew:
+        if self._coming is not None and renew:
+            self._coming.kill()  # what it loads is out of date; nobody would ever ask it
+        serving = self._engine or self._coming
+        if serving is None or renew:
             order, environment = self._engine_order()
             self._coming = self._start(order, epoch, environment)
         else:
-            self._engine.epoch = epoch
+            serving.epoch = epoch
 
     def _start(self, order: Load, epoch: int, environment: Mapping[str, str]) -> Template:
         template = Template(order, epoch, self, self._listener.output, environment)
@@ -121,6 +97,8 @@ class Pool:
             if self._engine is not None:
                 self._engine.stop()
             self._engine, self._coming = template, None
+        elif template is not self._decoders:
+            return  # another has taken its place
         if self._can_fork():
             assert self._engine is not None
             assert self._engine.ready is not None
@@ -160,26 +138,35 @@ class Pool:
         if self._engine is None or self._decoders is None:
             self._listener.worker_exited(name, None, None, "the template is not ready")
             return
-        worker = Worker(name, generation, self._engine, *self._companions.take())
+        try:
+            self._ask_for(name, generation, self._engine)
+        except OSError as error:  # nobody listens, or there are no descriptors left
+            why = f"it could not be asked for: {error}"
+            if name in self._workers:
+                self._forget(self._workers[name], None, None, why)
+            else:
+                self._listener.worker_exited(name, None, None, why)
+
+    def _ask_for(self, name: str, generation: int, engine: Template) -> None:
+        worker = Worker(name, generation, engine, *self._companions.take())
         self._workers[name] = worker
         ours, control = socket.socketpair()
-        reading, writing = os.pipe()
-        worker.printed = Output(reading, lambda line: self._listener.output(line, name))
-        worker.link = Link(
-            ours,
-            DECODER,
-            lambda news: self._heard(worker, news),
-            lambda why: self._ended(worker, why),
-        )
-        try:
-            fds = [control.fileno(), worker.companion.pcm.fileno(), worker.stacks, writing]
-            self._engine.fork(name, generation, fds)
-        except OSError as error:
-            worker.failure = f"the template does not listen: {error}"
-        if self._engine.ready and self._engine.ready.start == "spawn":
-            worker.link.send(self._engine.order)
-        control.close()
-        os.close(writing)
+        with control:
+            worker.link = Link(
+                ours,
+                DECODER,
+                lambda news: self._heard(worker, news),
+                lambda why: self._ended(worker, why),
+            )
+            reading, writing = os.pipe()
+            try:
+                worker.printed = Output(reading, lambda line: self._listener.output(line, name))
+                fds = [control.fileno(), worker.companion.pcm.fileno(), worker.stacks, writing]
+                engine.fork(name, generation, fds)
+            finally:
+                os.close(writing)
+        if engine.ready and engine.ready.start == "spawn":
+            worker.link.send(engine.order)
 
     def _fork_decoder(self, worker: Worker) -> None:
         """Now that the worker exists: beside it, both would only come later.
@@ -295,8 +282,10 @@ class Pool:
             return
         try:
             worker.child = Child(pid, lambda code, number: self._gone(worker, code, number))
-        except ProcessLookupError:  # it lived for less than a sweep of the strays
-            self._forget(worker, None, None, "it was gone before it was known")
+        except OSError as error:
+            if not isinstance(error, ProcessLookupError):  # no descriptor: not to be held, or known
+                os.kill(pid, signal.SIGKILL)
+            self._forget(worker, None, None, f"it was gone before it was known: {error}")
             return
         self._fork_decoder(worker)
         self._cgroups.enter(worker.name, pid)
@@ -333,6 +322,8 @@ class Pool:
     def _forget(self, worker: Worker, code: int | None, number: int | None, message: str) -> None:
         if self._workers.pop(worker.name, None) is None:
             return
+        if worker.link is not None:
+            worker.link.close()
         # clean, and not in a group of its worker's, which it must not outlive
         clean = code == 0 and not (worker.busy or self._closing or self._cgroups.folder)
         self._companions.leave(worker.companion, clean=clean)
