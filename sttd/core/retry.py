@@ -117,7 +117,9 @@ def decide(policy: RetryPolicy, counters: Counters, ended: Ended) -> Decision:
     crashes += ended.kind in CRASHES
     if crashes >= policy.max_crashes:
         return Never("quarantined")
-    if failures >= policy.max_attempts or counters.attempt >= MOST_ATTEMPTS:
+    # attempts that count to nothing are numbered, too: alone, a high number says nothing
+    endless = ended.segments > 0 and counters.attempt >= MOST_ATTEMPTS
+    if failures >= min(policy.max_attempts, MOST_ATTEMPTS) or endless:
         return Never(None)
     delay = backoff_s(policy, failures)
     if ended.retry_after_s is not None:

@@ -111,3 +111,13 @@ def test_quarantine_never_comes_before_max_crashes(
 @given(failures=st.integers(1, 10_000))
 def test_the_backoff_never_exceeds_its_bound(failures: int) -> None:
     assert 0 < backoff_s(POLICY, failures) <= POLICY.backoff_max
+
+
+def test_attempts_that_counted_to_nothing_leave_a_job_all_that_count() -> None:
+    policy = RetryPolicy(max_attempts=4)
+    counters = Counters(attempt=250, failures=0, crashes=0)
+
+    decision = decide(policy, counters, Ended(kind=FailureKind.TRANSIENT))
+
+    assert isinstance(decision, Again)
+    assert decision.failures == 1
