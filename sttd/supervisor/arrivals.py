@@ -324,4 +324,9 @@ class Arrivals:
             where = await asyncio.to_thread(move)
         except FileNotFoundError:
             return
+        except OSError as error:  # the others need not wait for this one
+            reason = f"{message}; it cannot be moved to failed/: {error.strerror}"
+            for one in self._inbox.refuse(name, reason):
+                self._listener.rejected(one)
+            return
         self._listener.rejected(Rejection(name, f"{message}; moved to {printable(where)}"))

@@ -103,7 +103,7 @@ def rename_noreplace(
     code = _renameat2(_at(source_folder), source, _at(target_folder), target)
     if code == 0:
         return
-    if code in (errno.ENOSYS, errno.EINVAL, errno.EPERM):
+    if code in (errno.ENOSYS, errno.EINVAL) or (code == errno.EPERM and _is_filtered()):
         _link_unlink(source, target, source_folder, target_folder)
         return
     raise OSError(code, os.strerror(code), source, None, target)
@@ -124,10 +124,16 @@ def _renameat2(source_folder: int, source: str, target_folder: int, target: str)
     return 0 if done == 0 else ctypes.get_errno()
 
 
+def _is_filtered() -> bool:
+    """Whether EPERM is a seccomp filter's answer: the kernel's own, to no name, would be ENOENT."""
+    return _renameat2(_at(None), "", _at(None), "") == errno.EPERM
+
+
 def _link_unlink(
     source: str, target: str, source_folder: int | None, target_folder: int | None
 ) -> None:
     """The same in two steps; the second is made up for when the first was done earlier."""
+    made = True
     try:
         os.link(
             source,
@@ -141,4 +147,10 @@ def _link_unlink(
         there = os.stat(target, dir_fd=target_folder, follow_symlinks=False)
         if (before.st_dev, before.st_ino) != (there.st_dev, there.st_ino):
             raise
-    os.unlink(source, dir_fd=source_folder)
+        made = False
+    try:
+        os.unlink(source, dir_fd=source_folder)
+    except OSError:
+        if made:  # a file with two names would be refused by everybody
+            os.unlink(target, dir_fd=target_folder)
+        raise

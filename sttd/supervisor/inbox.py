@@ -202,7 +202,10 @@ class Inbox:
         recording = self.settings.path / name.removesuffix(names.SIDECAR_SUFFIX)
         if os.path.lexists(recording):
             self._stability.keep(name)
-        elif self._stability.is_settled(name, signature, self.settings.lone_sidecar_s):
+            return
+        self._told.keep(name)
+        settled = self._stability.is_settled(name, signature, self.settings.lone_sidecar_s)
+        if settled and not self._was_refused(name):
             yield LoneSidecar(name)
 
     def _was_refused(self, name: str) -> bool:
@@ -211,6 +214,12 @@ class Inbox:
             self._refused.pop(name, None)
             return False
         return True
+
+    def refuse(self, name: str, reason: str) -> list[Rejection]:
+        """It cannot be moved and is left alone for a while; what is to be said of it, once."""
+        if len(self._refused) < MAX_TOLD:
+            self._refused[name] = self._clock.boottime() + _REFUSED_FOR_S
+        return list(self._reject(name, reason, reason))
 
     def _reject(self, name: str, reason: str, what: object) -> Iterator[Rejection]:
         if self._told.is_news(name, what):

@@ -123,20 +123,22 @@ class Originals:
         return _told("failed", self._failed, target, found)
 
     def set_aside(self, source_folder: int, base: str, name: str, report: bytes) -> str:
-        """Move a file that belongs to no job from the open folder to failed/, its report first."""
+        """Move a file that belongs to no job from the open folder to failed/, its report first.
+
+        Raises OSError when it cannot be moved; then there is no report.
+        """
         prefix, kept = names.split(name)
         with durable.storage(f"cannot move {name!r} to {self._failed}"):
             target = make_folders(self._failed, prefix)
             draft = self._spool.new_upload()
-            durable.write(draft, report)
-            for number in self._numbers(target / kept):
-                found = names.numbered(kept, number)
-                told = found + names.ERROR_SUFFIX
-                if os.path.lexists(target / found) or not _renamed(draft, target / told):
-                    continue
-                durable.sync_folder(target)
-                rename_noreplace(base, str(target / found), source_folder=source_folder)
-                break
+            try:
+                durable.write(draft, report)
+                for number in self._numbers(target / kept):
+                    found = names.numbered(kept, number)
+                    if _moved_after(draft, base, source_folder, target / found):
+                        break
+            finally:
+                draft.unlink(missing_ok=True)
             durable.sync_folder(target)
             durable.sync(source_folder, "the inbox's names")
         return _told("failed", self._failed, target, found) or ""
@@ -260,6 +262,22 @@ def _renamed(source: Path, target: Path) -> bool:
         else:
             return True
     return False
+
+
+def _moved_after(report: Path, base: str, source_folder: int, target: Path) -> bool:
+    """Move the report beside `target`, then the file there; False when a name is in use."""
+    told = target.with_name(target.name + names.ERROR_SUFFIX)
+    if os.path.lexists(target) or not _renamed(report, told):
+        return False
+    durable.sync_folder(target.parent)
+    try:
+        rename_noreplace(base, str(target), source_folder=source_folder)
+    except OSError as error:
+        os.rename(told, report)  # it would tell of a file that is not there
+        if isinstance(error, FileExistsError):
+            return False
+        raise
+    return True
 
 
 def _move_beside(sidecar: Path, target: Path, found: str) -> None:

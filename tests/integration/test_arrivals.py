@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import struct
 import threading
@@ -14,12 +15,12 @@ import msgspec
 import pytest
 
 from sttd.core.jobs import JobState
-from sttd.supervisor import doorbell
+from sttd.supervisor import beneath, doorbell
 from sttd.supervisor.arrivals import QueueFullError, RefusedError
 from sttd.supervisor.durable import StorageBroken, StorageFull
 from sttd.supervisor.inbox import Candidate
 from sttd.wire.options import OptionsError
-from tests.support.files import World, accept_all, attending, living
+from tests.support.files import Clocks, World, accept_all, attending, living
 
 
 # -- the whole way ----------------------------------------------------------------------------
@@ -279,6 +280,42 @@ def test_a_sidecar_that_came_alone_ends_in_failed_with_a_reason(tmp_path: Path) 
         assert world.files() == ["failed/a/b.wav.json", "failed/a/b.wav.json.error.json"]
         report = msgspec.json.decode((tmp_path / "failed/a/b.wav.json.error.json").read_bytes())
         assert report["code"] == "lone_sidecar"
+
+    asyncio.run(story())
+
+
+def test_a_sidecar_that_cannot_be_moved_is_told_once_and_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder with the sticky bit only the owner of a file may move it."""
+
+    def refusing(folder: int, source: str, target_folder: int, target: str) -> int:
+        if source == "lone.wav.json":
+            return errno.EPERM
+        return renameat2(folder, source, target_folder, target)
+
+    renameat2 = beneath._renameat2
+    monkeypatch.setattr(beneath, "_renameat2", refusing)
+
+    async def story() -> None:
+        clocks = Clocks()
+        world = World(tmp_path, lone_sidecar_s=0.0, rescan_s=0.05, clock=clocks.clock())
+        world.drop("lone.wav.json", b"{}")
+        async with attending(world):
+            for count in (1, 2, 3):
+                world.drop(f"{count}.wav")
+                await world.heard.counted(count)
+                clocks.tick(61.0)  # then it is tried again
+            assert [one.name for one in world.heard.rejections] == ["lone.wav.json"]
+            assert world.heard.troubles == []
+            monkeypatch.undo()
+            clocks.tick(61.0)
+            await world.heard.until(lambda: len(world.heard.rejections) == 2)
+        assert world.files("failed") == [
+            "failed/lone.wav.json",
+            "failed/lone.wav.json.error.json",
+        ]
+        assert world.files("spool/.upload") == []
 
     asyncio.run(story())
 

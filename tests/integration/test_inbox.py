@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import mmap
 import os
@@ -478,3 +479,26 @@ def test_a_rename_by_links_that_was_cut_in_half_is_finished(
     rename_noreplace(str(one), str(two))
     assert not one.exists()
     assert two.read_text() == "1"
+
+
+@pytest.mark.parametrize("filtered", [False, True], ids=["refused", "filtered"])
+def test_a_rename_that_is_refused_leaves_the_file_one_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, filtered: bool
+) -> None:
+    """As for a file of somebody else's in a folder with the sticky bit, which may be linked."""
+
+    def refusing(_source_folder: int, source: str, *_: object) -> int:
+        return errno.EPERM if source or filtered else errno.ENOENT
+
+    def not_unlinking(path: str, **folder: int | None) -> None:
+        if path == str(one):
+            raise PermissionError(errno.EPERM, "operation not permitted")
+        unlink(path, **folder)
+
+    one, two, unlink = tmp_path / "one", tmp_path / "two", os.unlink
+    one.write_text("1")
+    monkeypatch.setattr("sttd.supervisor.beneath._renameat2", refusing)
+    monkeypatch.setattr(os, "unlink", not_unlinking)
+    with pytest.raises(PermissionError):
+        rename_noreplace(str(one), str(two))
+    assert os.listdir(tmp_path) == ["one"]
