@@ -1,13 +1,14 @@
 """What the core decided about a job, carried out to the end: ledger, outbox, log, in this order.
 
-Every deed is repeated while the disk is full; what else goes wrong is raised. Decides nothing.
+Every deed is repeated while the disk is full or the files cannot be moved; a disk that may have
+lost something, and what else goes wrong, is raised. Decides nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from sttd.core import commands as do
@@ -15,7 +16,7 @@ from sttd.core import events as on
 from sttd.core.jobs import Job
 from sttd.core.retry import FailureKind
 from sttd.log import Log
-from sttd.supervisor.durable import StorageFull
+from sttd.supervisor.durable import StorageFull, storage
 from sttd.supervisor.ledger import Ledger, LedgerFull
 from sttd.supervisor.outbox import StagingError
 from sttd.supervisor.records import Attempt
@@ -23,7 +24,7 @@ from sttd.supervisor.settling import Settling
 from sttd.wire.messages import Done
 
 T = TypeVar("T")
-FULL_AGAIN_S = 1.0  # between tries while the disk is full
+AGAIN_S = 1.0  # between tries while the disk is full, or a folder is not to be had
 
 
 class Deeds:
@@ -42,7 +43,7 @@ class Deeds:
         self._log = log
         self._feed = feed
         self._wake_in = wake_in
-        self._full = False
+        self._held: dict[object, str] = {}  # deeds that are tried again and again, and why
 
     async def publish(self, job: Job, worker: str, done: Done) -> None:
         """Make the outputs visible, record it, put the original away."""
@@ -76,26 +77,35 @@ class Deeds:
         await self._insist(lambda: self._settling.keep(job.id, job.file_name or job.name))
 
     async def _insist(self, deed: Callable[[], Awaitable[T]]) -> T:
-        """Do what must be done, again and again while the disk is full."""
+        """Do what must be done, again and again while the disk or a folder does not let us."""
         while True:
             try:
-                done = await deed()
-            except (StorageFull, LedgerFull) as error:
-                self._full = True
-                self._feed(on.TroubleChanged("disk", str(error)))
-                await asyncio.sleep(FULL_AGAIN_S)
+                with storage("cannot finish a job"):
+                    done = await deed()
+            except (OSError, StorageFull, LedgerFull) as error:
+                self._held[deed] = str(error)
+                self._tell_trouble()
+                await asyncio.sleep(AGAIN_S)
             else:
-                if self._full:
-                    self._full = False
-                    self._feed(on.TroubleChanged("disk", None))
+                if self._held.pop(deed, None) is not None:
+                    self._tell_trouble()
                 return done
+
+    def _tell_trouble(self) -> None:
+        """Of the one that waits longest: the others may go on meanwhile, and end nothing."""
+        self._feed(on.TroubleChanged("disk", next(iter(self._held.values()), None)))
+
+    async def put_away(self, jobs: Sequence[str]) -> None:
+        """The originals of jobs that came to rest in an earlier life, and that it had to leave."""
+        for job in jobs:
+            await self._insist(lambda job=job: self._settling.dispose(job))  # type: ignore[misc]
 
     async def wake(self) -> None:
         """Deferred jobs whose time has come are queued again."""
         try:
             woken, next_s = await self._ledger.wake()
         except LedgerFull:  # they are due still; whoever could not write anything new tells of it
-            self._wake_in(FULL_AGAIN_S)
+            self._wake_in(AGAIN_S)
             return
         if next_s is not None:
             self._wake_in(next_s)

@@ -14,13 +14,16 @@ _making = threading.Lock()
 
 
 def make_folders(root: Path, relative: str) -> Path:
-    """The folder `relative` beneath `root`, made and durable.
+    """The folder `relative` beneath `root`, made and durable; `root`, too, if it was moved away.
 
     Where a file or a link stands in the way of `a`, the folder is called `a-2`, `a-3`. Raises
     OSError, StorageBroken, StorageFull.
     """
     here = root
     with _making:
+        if not root.is_dir():
+            root.mkdir()
+            sync_folder(root.parent)
         for part in filter(None, relative.split("/")):
             here = _make(here, part)
     return here

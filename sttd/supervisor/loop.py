@@ -11,7 +11,7 @@ import contextlib
 import os
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from sttd.config import Settings, allocators
@@ -219,6 +219,10 @@ class Loop:
         if self._helper is not None:
             await self._helper.renew(self.settings.engine.options_for(name))
         self.pool.start_templates(epoch, renew=renew)
+
+    def put_away(self, jobs: Sequence[str]) -> None:
+        """The originals of these jobs lie in the spool still; call inside the running loop."""
+        self._later(self._deeds.put_away(jobs))
 
     async def _claim(self, limit: int, *, probe: bool) -> None:
         try:

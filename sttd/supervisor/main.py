@@ -171,6 +171,8 @@ class Daemon:
             telling.accepted(recovered.claims.accepted)
         for row in recovered.claims.failed:
             telling.failed(row)
+        if recovered.undisposed:
+            self.loop.put_away(recovered.undisposed)
         self.fetches = Fetches(settings, self.spool.new_upload)
         intake = Intake(self.arrivals, self.fetches)
         self.uploads = Uploads(

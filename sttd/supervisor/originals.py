@@ -86,7 +86,7 @@ class Originals:
         prefix, base = names.split(name)
         try:
             with durable.storage(f"cannot move {name!r} to {self._done}"):
-                target = make_folders(self._done, prefix) if prefix else self._done
+                target = make_folders(self._done, prefix)
                 found = self._place(folder / AUDIO, target, base) or self._find_kept(
                     folder, target, base
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import resource
@@ -52,3 +53,18 @@ def make_folders(settings: Settings) -> None:
     for folder in private:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.listdir(settings.inbox_dir)
+    _require_one_disk(settings)
+
+
+def _require_one_disk(settings: Settings) -> None:
+    """Refuse done/ and failed/ into which no original could ever be renamed."""
+    spool = settings.spool_dir
+    for folder in (settings.done_dir, settings.failed_dir):
+        if folder.stat().st_dev != spool.stat().st_dev:
+            leads = f"leads to {folder.resolve()}, " if folder.is_symlink() else ""
+            raise OSError(
+                errno.EXDEV,
+                f"{leads}on another file system than {spool}; originals are renamed from one to "
+                "the other: let both be on the disk of state_dir, and archive from there",
+                str(folder),
+            )

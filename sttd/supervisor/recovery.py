@@ -77,6 +77,7 @@ class Recovered:
     adopted: list[JobRow] = field(default_factory=list)  # succeeded without having been recorded
     requeued: int = 0
     disposed: int = 0
+    undisposed: list[str] = field(default_factory=list)  # jobs; the deeds go on with them
     orphans: list[JobRow] = field(default_factory=list)  # had lost their rows
     claims_wait: bool = False  # some could not be settled now; the arrivals go on with them
     removed: int = 0  # staging folders, half-received uploads, empty spool folders
@@ -140,7 +141,7 @@ class _Recovery:
         for start in range(0, len(rows), _BATCH):
             try:
                 settled = await self._acceptance.settle(rows[start : start + _BATCH])
-            except (InboxUnavailable, StorageFull) as error:
+            except (InboxUnavailable, StorageFull, OSError) as error:
                 self.done.troubles.append(str(error))
                 self.done.claims_wait = True
                 return
@@ -173,20 +174,22 @@ class _Recovery:
 
     async def originals(self) -> None:
         """Final rows whose original still lies in the spool."""
-        before: set[str] = set()
-        while rows := await self._ledger.undisposed(_BATCH):
-            ids = {row.id for row in rows}
-            if ids <= before:
-                self.done.troubles.append(f"{len(ids)} originals could not be put away")
+        tried: set[str] = set()
+        left = self.done.undisposed
+        while rows := await self._ledger.undisposed(_BATCH + len(left)):
+            ids = [row.id for row in rows if row.id not in tried]
+            if not ids:
+                self.done.troubles.append(f"{len(rows)} originals could not be put away")
                 return
-            for row in rows:
+            for job in ids:
                 try:
-                    await self._dispose(row.id)
-                except StorageFull as error:
+                    await self._dispose(job)
+                except (OSError, StorageFull) as error:
                     self.done.troubles.append(str(error))
-                    return
-            self.done.disposed += len(ids - before)
-            before = ids
+                    left.append(job)
+                else:
+                    self.done.disposed += 1
+            tried.update(ids)
 
     async def orphans(self) -> None:
         """Folders in the spool that the ledger does not know, or whose job is over."""

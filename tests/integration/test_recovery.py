@@ -376,3 +376,29 @@ def test_the_spool_says_what_it_holds(tmp_path: Path) -> None:
             assert list(world.spool.jobs()) == [row.id]
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("way", ["arrived", "claimed"])
+def test_an_original_that_cannot_be_put_away_at_the_start_is_left_for_later(
+    tmp_path: Path, way: str
+) -> None:
+    async def story() -> None:
+        world = World(tmp_path, max_file_size=1)
+        failed = tmp_path / "failed"
+        async with living(world):
+            world.drop("a.wav", b"sound")
+            failed.rmdir()
+            failed.write_bytes(b"a file in its place")
+            if way == "claimed":
+                jobs, _ = world.inbox.prepare(world.inbox.scan().found)  # type: ignore[arg-type]  # one candidate
+                await world.ledger.begin(jobs)
+            else:
+                with pytest.raises(FileExistsError):
+                    await accept_all(world)
+            recovered = await world.recover()
+            assert len(recovered.undisposed) == 1
+            failed.unlink()
+            assert (await world.recover()).disposed == 1
+        assert world.files("failed") == ["failed/a.wav", "failed/a.wav.error.json"]
+
+    asyncio.run(story())
