@@ -17,6 +17,7 @@ import msgspec
 from sttd.supervisor import durable, names
 from sttd.supervisor.beneath import rename_noreplace
 from sttd.supervisor.folders import make_folders
+from sttd.supervisor.records import Signature
 from sttd.supervisor.spool import AUDIO, OPTIONS, REPORT, Spool
 
 _MAX_HINTS = 4096
@@ -143,24 +144,28 @@ class Originals:
             durable.sync(source_folder, "the inbox's names")
         return _told("failed", self._failed, target, found) or ""
 
-    def reclaim(self, original: str, job: str) -> bool:
+    def reclaim(self, original: str, job: str, signature: Signature) -> bool:
         """Move failed/... back into the job's folder and remove its report; False: it is gone.
 
-        job.json is left to be written once the job is queued again: a folder without it tells
-        the recovery that the retry was not committed.
+        Another job's recording may lie there by now: the report says whose it is, and where there
+        is none the recording must be the one of that `signature`. job.json is left to be written
+        once the job is queued again: a folder without it tells the recovery that the retry was
+        not committed.
         """
         place = self._failed / original.removeprefix("failed/")
         with durable.storage(f"cannot take {original} back"):
             folder = Path(self._spool.make(job))
-            if not _renamed(place, folder / AUDIO) and not (folder / AUDIO).exists():
+            report = place.with_name(place.name + names.ERROR_SUFFIX)
+            ours = _is_original_of(place, report, job, signature)
+            if not (folder / AUDIO).exists() and not (ours and _renamed(place, folder / AUDIO)):
                 self._spool.remove(job)
                 return False
             sidecar = place.with_name(place.name + names.SIDECAR_SUFFIX)
-            if not os.path.lexists(sidecar.with_name(sidecar.name + names.ERROR_SUFFIX)):
-                _renamed(sidecar, folder / OPTIONS)  # else it is one that came alone
+            alone = os.path.lexists(sidecar.with_name(sidecar.name + names.ERROR_SUFFIX))
+            if ours and not alone:
+                _renamed(sidecar, folder / OPTIONS)
             for made in (folder, folder.parent, self._spool.root):
                 durable.sync_folder(made)
-            report = place.with_name(place.name + names.ERROR_SUFFIX)
             if _is_report_of(report, job):
                 report.unlink()
             if place.parent.is_dir():
@@ -288,11 +293,27 @@ def _move_beside(sidecar: Path, target: Path, found: str) -> None:
         _renamed(sidecar, target / names.numbered(found + names.SIDECAR_SUFFIX, number))
 
 
-def _is_report_of(path: Path, job: str) -> bool:
+def _is_original_of(place: Path, report: Path, job: str, signature: Signature) -> bool:
+    owner = _job_of(report)
+    if owner is not None:
+        return owner == job
     try:
-        return _report.decode(path.read_bytes()).job_id == job
-    except (FileNotFoundError, IsADirectoryError, msgspec.DecodeError, UnicodeDecodeError):
+        found = place.lstat()
+    except FileNotFoundError:
         return False
+    known = (signature.ino, signature.size, signature.mtime_ns)
+    return (found.st_ino, found.st_size, found.st_mtime_ns) == known
+
+
+def _is_report_of(path: Path, job: str) -> bool:
+    return _job_of(path) == job
+
+
+def _job_of(report: Path) -> str | None:
+    try:
+        return _report.decode(report.read_bytes()).job_id
+    except (FileNotFoundError, IsADirectoryError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def _told(word: str, root: Path, target: Path, found: str | None) -> str | None:

@@ -28,7 +28,7 @@ from sttd.supervisor.publication import (
     Wish,
     is_of,
 )
-from sttd.supervisor.records import JobRow
+from sttd.supervisor.records import JobRow, Signature
 from sttd.supervisor.spool import Spool
 from sttd.wire.messages import Output
 
@@ -165,9 +165,9 @@ class Outbox:
         """Put a file of the inbox that belongs to no job into failed/, its report before it."""
         return self._originals.set_aside(source_folder, base, name, error_json)
 
-    def reclaim(self, original: str, job: str) -> bool:
+    def reclaim(self, original: str, job: str, signature: Signature) -> bool:
         """Take failed/... back into the job's spool folder for a retry; False: it is gone."""
-        return self._originals.reclaim(original, job)
+        return self._originals.reclaim(original, job, signature)
 
 
 def _sync_folders(batch: Sequence[Publication], *, undo: bool) -> None:

@@ -149,7 +149,7 @@ class Settling:
         """Bring a failed or cancelled job's original back into the spool; False if it is gone."""
         if row.original is None:
             return self._spool.audio(row.id).exists()
-        return await asyncio.to_thread(self._outbox.reclaim, row.original, row.id)
+        return await asyncio.to_thread(self._outbox.reclaim, row.original, row.id, row.signature)
 
     async def _publish_all(
         self, wishes: Sequence[tuple[Job, str, Done]]

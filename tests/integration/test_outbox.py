@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator
@@ -475,20 +476,64 @@ def test_a_failed_original_is_taken_back_with_its_sidecar(home: Home) -> None:
     row = home.job("a/m.wav", b"audio", b"{}")
     where = home.fail(row)
     assert where is not None
-    assert home.outbox.reclaim(where, row.id)
+    assert home.outbox.reclaim(where, row.id, row.signature)
     assert home.files("failed") == []
     assert home.spool.audio(row.id).read_bytes() == b"audio"
     assert home.spool.options(row.id).exists()
-    assert home.outbox.reclaim(where, row.id)
+    assert home.outbox.reclaim(where, row.id, row.signature)
 
 
-def test_a_strangers_report_is_left_when_an_original_is_taken_back(home: Home) -> None:
+def test_what_is_no_report_is_left_when_an_original_is_taken_back(home: Home) -> None:
     row = home.job("m.wav")
     where = home.fail(row)
     assert where is not None
-    (home.root / "failed" / "m.wav.error.json").write_bytes(REPORT % b"other")
-    assert home.outbox.reclaim(where, row.id)
+    (home.root / "failed" / "m.wav.error.json").write_bytes(b"a note of somebody's")
+    assert home.outbox.reclaim(where, row.id, row.signature)
     assert home.files("failed") == ["failed/m.wav.error.json"]
+
+
+@pytest.mark.parametrize("report", ["stays", "is removed"])
+def test_another_jobs_original_under_the_same_name_is_not_taken_back(
+    home: Home, report: str
+) -> None:
+    first = home.job("m.wav", b"the first")
+    where = home.fail(first)
+    assert where is not None
+    for name in home.files("failed"):
+        (home.root / name).unlink()
+    later = Home(home.root)  # numbers begin anew with every life
+    second = later.job("m.wav", b"another one", b"{}")
+    assert later.fail(second) == where
+    if report == "is removed":
+        (home.root / "failed" / "m.wav.error.json").unlink()
+    there = home.files("failed")
+    assert not later.outbox.reclaim(where, first.id, first.signature)
+    assert later.files("failed") == there
+    assert later.files("spool") == []
+    assert later.outbox.reclaim(where, second.id, second.signature)
+    assert later.spool.audio(second.id).read_bytes() == b"another one"
+    assert later.files("failed") == []
+
+
+@pytest.mark.parametrize("steps", range(8))
+def test_taking_back_may_be_cut_anywhere_and_repeated(
+    tmp_path: Path, cuts: list[int], steps: int
+) -> None:
+    home = Home(tmp_path)
+    row = home.job("m.wav", b"audio", b"{}")
+    where = home.fail(row)
+    assert where is not None
+    cuts[0] = steps
+    with contextlib.suppress(Cut):
+        home.outbox.reclaim(where, row.id, row.signature)
+    cuts[0] = 1_000_000
+    assert Home(tmp_path).outbox.reclaim(where, row.id, row.signature)
+    folder = home.spool.folder(row.id)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        "audio": b"audio",
+        "opts.json": b"{}",
+    }
+    assert home.files("failed") == []
 
 
 def test_an_original_that_was_removed_cannot_be_taken_back(home: Home) -> None:
@@ -496,7 +541,7 @@ def test_an_original_that_was_removed_cannot_be_taken_back(home: Home) -> None:
     where = home.fail(row)
     assert where is not None
     (home.root / where).unlink()
-    assert not home.outbox.reclaim(where, row.id)
+    assert not home.outbox.reclaim(where, row.id, row.signature)
     assert home.files("spool") == []
 
 
@@ -513,5 +558,5 @@ def test_a_lone_sidecar_is_not_taken_for_that_of_a_failed_recording(
     finally:
         os.close(folder)
     assert aside == "failed/m.wav.json"
-    assert home.outbox.reclaim(where, row.id)
+    assert home.outbox.reclaim(where, row.id, row.signature)
     assert home.files("failed") == ["failed/m.wav.json", "failed/m.wav.json.error.json"]

@@ -336,7 +336,7 @@ def test_a_retry_that_was_cut_short_is_completed(tmp_path: Path) -> None:
             world.drop("a.wav", b"sound")
             await accept_all(world)
             [failed] = world.heard.failures
-            assert world.outbox.reclaim("failed/a.wav", failed.id)
+            assert world.outbox.reclaim("failed/a.wav", failed.id, failed.signature)
             recovered = await world.recover()
             assert recovered.requeued == 1
             row = await world.ledger.job(failed.id)
