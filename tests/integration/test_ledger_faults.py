@@ -202,6 +202,26 @@ def test_a_disk_that_is_really_full_is_survived(small_disk: Path) -> None:
     check()
 
 
+def test_a_disk_that_filled_up_between_two_lives_costs_the_ballast_and_not_the_start(
+    small_disk: Path,
+) -> None:
+    @asynchronous
+    async def check() -> None:
+        path = small_disk / "ledger" / "sttd.db"
+        async with opened(path, ballast_bytes=256 << 10) as ledger:
+            await ledger.begin([new_job(1)])
+        fill(small_disk / "filler", leave=0)
+        async with opened(path, ballast_bytes=256 << 10) as ledger:
+            assert not ledger.ballast_held
+            assert len(await ledger.in_state(JobState.CLAIMING)) == 1
+        (small_disk / "ledger" / "ballast").unlink(missing_ok=True)
+        fill(small_disk / "filler2", leave=0)
+        with pytest.raises(LedgerFull, match="make room"):
+            open_ledger(path, ballast_bytes=256 << 10)
+
+    check()
+
+
 def test_a_ledger_that_finds_no_room_at_all_says_so(small_disk: Path) -> None:
     fill(small_disk / "filler", leave=8192)
     with pytest.raises(LedgerFull, match="make room"):

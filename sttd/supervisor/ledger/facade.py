@@ -7,6 +7,7 @@ state of any job.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,7 @@ from sttd.core.jobs import Job, JobState
 from sttd.supervisor.ledger import intake, moves, upkeep
 from sttd.supervisor.ledger.ballast import DEFAULT_BYTES, Ballast
 from sttd.supervisor.ledger.buffer import Buffer, Note
-from sttd.supervisor.ledger.errors import LedgerError
+from sttd.supervisor.ledger.errors import LedgerError, LedgerFull
 from sttd.supervisor.ledger.group import INTAKE, OUTSIDE, WRITE
 from sttd.supervisor.ledger.opening import open_store
 from sttd.supervisor.ledger.questions import Questions
@@ -63,14 +64,16 @@ class Ledger(Questions):
         `boot_id` is /proc/sys/kernel/random/boot_id, `now_boottime_ns` reads CLOCK_BOOTTIME,
         `now_wall_ns` the wall clock; `taken` tells whether an output name stands on the disk
         already. All three are called on the ledger's thread. The ballast (0: none) lies beside
-        the file. `vfs` names a SQLite VFS, for tests of failing disks.
+        the file, and is given up where there is no room to open it. `vfs` names a SQLite VFS, for
+        tests of failing disks.
 
         Raises:
             LedgerCorrupt: the file is damaged.
             LedgerFull: there is no room to create or migrate it.
             LedgerError: it cannot be opened, is no ledger, or is that of a newer sttd.
         """
-        store = open_store(
+        opening = partial(
+            open_store,
             path,
             boot_id=boot_id,
             now_boottime_ns=now_boottime_ns,
@@ -80,6 +83,12 @@ class Ledger(Questions):
             vfs=vfs,
         )
         ballast = Ballast(path.with_name("ballast"), ballast_bytes)
+        try:
+            store = opening()
+        except LedgerFull:
+            if not ballast.release():
+                raise
+            return cls(opening(), ballast)
         ballast.restore()
         return cls(store, ballast)
 
