@@ -125,6 +125,7 @@ class Arrivals:
         self.accept_upload = self._submissions.accept_upload
         self._schedule = ScanSchedule(settings.rescan_s)
         self._rung = asyncio.Event()
+        self._bell: Doorbell | None = None
         self._stopping = False
         self._pending: dict[str, JobRow] = {}  # claims begun and not yet settled
         self._pending_due = 0.0
@@ -136,6 +137,7 @@ class Arrivals:
         """Attend to the inbox until `stop`; raises StorageBroken and LedgerBroken."""
         settings = self._inbox.settings
         bell = Doorbell(settings.path, self._ring, self._bell_broke, recursive=settings.recursive)
+        self._bell = bell
         for row in await self._ledger.in_state(JobState.CLAIMING):
             self._pending[row.id] = row  # what the recovery could not settle
         bell.start()
@@ -154,12 +156,14 @@ class Arrivals:
         self._rung.set()
 
     def configure(self, settings: ArrivalSettings) -> None:
-        """Go by these settings from now on, and scan again."""
+        """Go by these settings and by the inbox's from now on, and scan again."""
         self._acceptance.max_file_size = settings.max_file_size
         self._room.min_free_disk = settings.min_free_disk
         self._room.max_queued = settings.max_queued
         self._submissions.allow_paths = settings.allow_paths
         self._schedule.rescan_s = settings.rescan_s
+        if self._bell is not None:
+            self._bell.renew(recursive=self._inbox.settings.recursive)
         self._ring()
 
     def _take_over(self, row: JobRow) -> None:

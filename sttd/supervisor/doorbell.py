@@ -63,8 +63,10 @@ class Doorbell:
         """Begin to watch; rings as soon as it does. Call inside the running loop."""
         self._task = asyncio.create_task(self._keep_watching())
 
-    def renew(self) -> None:
-        """Watch afresh, now."""
+    def renew(self, *, recursive: bool | None = None) -> None:
+        """Watch afresh, now; the folders beneath, too, or no more, where that is said."""
+        if recursive is not None:
+            self._recursive = recursive
         self._again.set()
 
     def hints(self) -> list[str]:

@@ -8,6 +8,7 @@ import os
 import struct
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -73,6 +74,28 @@ def test_a_file_that_settles_is_taken_without_another_ring_or_rescan(tmp_path: P
         async with attending(world):
             await asyncio.to_thread(world.drop, "a.wav")
             await world.heard.counted(1)
+
+    asyncio.run(story())
+
+
+def test_folders_that_are_to_be_looked_into_from_now_on_need_no_rescan(tmp_path: Path) -> None:
+    async def story() -> None:
+        world = World(tmp_path, rescan_s=3600.0, recursive=False)
+        world.drop("a/early.wav")
+        async with attending(world) as arrivals:
+            world.drop("first.wav")
+            await world.heard.counted(1)
+            world.inbox.settings = replace(world.inbox.settings, recursive=True)
+            arrivals.configure(world.arrival_settings)
+            await world.heard.counted(2)
+            for count in (3, 4):  # what is watched anew rings once by itself
+                world.drop(f"a/{count}.wav")
+                await world.heard.counted(count)
+            assert [row.name for row in world.heard.jobs][1:] == [
+                "a/early.wav",
+                "a/3.wav",
+                "a/4.wav",
+            ]
 
     asyncio.run(story())
 
