@@ -303,9 +303,13 @@ class Arrivals:
             self._listener.failed(row)
         for one in settled.withdrawn:
             if one.refused:
-                self._listener.rejected(Rejection(one.row.name, one.reason))
+                self._refuse(one.row.name, one.reason, one.row.signature.ino)
             else:
                 self._ring()  # it may have been replaced by another
+
+    def _refuse(self, name: str, reason: str, ino: int = 0) -> None:
+        for one in self._inbox.refuse(name, reason, ino):
+            self._listener.rejected(one)
 
     def _tell_trouble(self, error: Exception | None) -> None:
         """Once for each kind of trouble: the same one may name another file every second."""
@@ -329,8 +333,6 @@ class Arrivals:
         except FileNotFoundError:
             return
         except OSError as error:  # the others need not wait for this one
-            reason = f"{message}; it cannot be moved to failed/: {error.strerror}"
-            for one in self._inbox.refuse(name, reason):
-                self._listener.rejected(one)
+            self._refuse(name, f"{message}; it cannot be moved to failed/: {error.strerror}")
             return
         self._listener.rejected(Rejection(name, f"{message}; moved to {printable(where)}"))

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from sttd.supervisor import claim, durable, names
 from sttd.supervisor.beneath import FOLDER, PLACE, open_beneath
-from sttd.supervisor.claim import Outcome, Withdrawn
+from sttd.supervisor.claim import Outcome
 from sttd.supervisor.durable import StorageBroken, StorageFull, Syncer
 from sttd.supervisor.entrance import Busy, Refused, enter
 from sttd.supervisor.records import JobRow, NewJob, Signature
@@ -188,9 +188,10 @@ class Inbox:
             yield from self._reject(name, reason, (signature.ino, reason))
         elif names.recording_of(names.split(name)[1], self.settings.extensions) is not None:
             yield from self._judge_sidecar(name, signature)
-        elif self._has_settled(name, signature) and not self._was_refused(name):
+        else:
             self._told.keep(name)
-            yield Candidate(name, signature)
+            if self._has_settled(name, signature) and not self._was_refused(name):
+                yield Candidate(name, signature)
 
     def _has_settled(self, name: str, signature: Signature) -> bool:
         wait = self.settings.settle_s
@@ -215,11 +216,14 @@ class Inbox:
             return False
         return True
 
-    def refuse(self, name: str, reason: str) -> list[Rejection]:
-        """It cannot be moved and is left alone for a while; what is to be said of it, once."""
+    def refuse(self, name: str, reason: str, ino: int = 0) -> list[Rejection]:
+        """It cannot be moved and is left alone for a while; what is to be said of it, once.
+
+        May be called beside the other methods, as `take`.
+        """
         if len(self._refused) < MAX_TOLD:
             self._refused[name] = self._clock.boottime() + _REFUSED_FOR_S
-        return list(self._reject(name, reason, reason))
+        return list(self._reject(name, reason, (ino, reason)))
 
     def _reject(self, name: str, reason: str, what: object) -> Iterator[Rejection]:
         if self._told.is_news(name, what):
@@ -255,15 +259,11 @@ class Inbox:
         """Steps 5 to 8 for committed rows; may be repeated. See `claim.take`."""
         with self._root() as root:
             try:
-                outcomes = claim.take(root, rows, self._spool, self._syncer)
+                return claim.take(root, rows, self._spool, self._syncer)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
                 raise self._apart(f"another mount than {self._spool.root}") from error
-        for one in outcomes:
-            if isinstance(one, Withdrawn) and one.refused and len(self._refused) < MAX_TOLD:
-                self._refused[one.row.name] = self._clock.boottime() + _REFUSED_FOR_S
-        return outcomes
 
     @contextlib.contextmanager
     def holding(self, name: str) -> Iterator[tuple[int, str]]:

@@ -91,6 +91,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     before: str | None = None
     after: str | None = None
     oldest: bool = False
+    strangers: bool = False  # what was never accepted, too
     since_ns: int | None = None  # created then or later
     until_ns: int | None = None  # created before
     name: str | None = None  # a part of it

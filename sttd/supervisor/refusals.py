@@ -35,7 +35,9 @@ class Told:
 
     def end_round(self) -> None:
         """Forget what this walk has not met."""
-        gone = [name for name, (_, latest) in self._marks.items() if latest < self._round]
+        # a copy: what could not be moved is noted meanwhile, by another thread
+        marks = list(self._marks.items())
+        gone = [name for name, (_, latest) in marks if latest < self._round]
         for name in gone:
             del self._marks[name]
 

@@ -20,6 +20,7 @@ from sttd.supervisor import beneath, doorbell
 from sttd.supervisor.arrivals import QueueFullError, RefusedError
 from sttd.supervisor.durable import StorageBroken, StorageFull
 from sttd.supervisor.inbox import Candidate
+from sttd.supervisor.records import Selection
 from sttd.wire.options import OptionsError
 from tests.support.files import Clocks, World, accept_all, attending, living
 
@@ -339,6 +340,34 @@ def test_a_sidecar_that_cannot_be_moved_is_told_once_and_holds_up_nobody(
             "failed/lone.wav.json.error.json",
         ]
         assert world.files("spool/.upload") == []
+
+    asyncio.run(story())
+
+
+def test_a_recording_that_cannot_be_moved_is_told_once_and_is_no_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(source: str, target: str, **folders: int) -> None:
+        if source == "stuck.wav":
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        rename(source, target, **folders)
+
+    rename = os.rename
+    monkeypatch.setattr(os, "rename", refusing)
+
+    async def story() -> None:
+        clocks = Clocks()
+        world = World(tmp_path, rescan_s=0.05, clock=clocks.clock())
+        world.drop("stuck.wav")
+        async with attending(world):
+            for count in range(1, 6):
+                world.drop(f"{count}.wav")
+                await world.heard.counted(count)
+                clocks.tick(31.0)  # at every second of these it is tried again
+            assert [one.name for one in world.heard.rejections] == ["stuck.wav"]
+            assert len(await world.ledger.jobs(JobState.WITHDRAWN, 100)) > 1
+            listed = await world.ledger.page(Selection(limit=100))
+            assert sorted(row.name for row in listed.jobs) == [f"{n}.wav" for n in range(1, 6)]
 
     asyncio.run(story())
 

@@ -12,7 +12,7 @@ import pytest
 
 from sttd.core.jobs import FINAL, TRANSITIONS, Job, JobState
 from sttd.supervisor.ledger import Ledger, LedgerError
-from sttd.supervisor.records import Counts, JobRow, Signature
+from sttd.supervisor.records import Counts, JobRow, Selection, Signature
 from tests.support.ledger import (
     FAIL,
     REQUEUE,
@@ -593,6 +593,22 @@ async def test_jobs_are_listed_newest_first_a_page_at_a_time(tmp_path: Path) -> 
         assert await page(JobState.QUEUED, 2) == ["1", "0"]
         assert await page(JobState.CANCELLED, None) == ["3"]
         assert await page(JobState.CANCELLED, 3) == []
+
+
+@pytest.mark.parametrize("oldest", [False, True])
+def test_what_was_never_accepted_is_listed_as_no_job(tmp_path: Path, *, oldest: bool) -> None:
+    @asynchronous
+    async def check() -> None:
+        async with opened(tmp_path / "sttd.db") as ledger:
+            await ledger.begin([new_job(1), new_job(2), new_job(3, key="k")])
+            await ledger.accept([job_id(1)])
+            await ledger.withdraw([job_id(2)])
+            page = await ledger.page(Selection(limit=9, oldest=oldest))
+            assert [row.id for row in page.jobs] == [job_id(1)]
+            assert (await ledger.page(Selection(limit=9, key="k"))).jobs == []
+            assert len(await ledger.jobs(JobState.WITHDRAWN, 9)) == 1
+
+    check()
 
 
 @asynchronous

@@ -396,16 +396,18 @@ SELECT id FROM job WHERE seq > :seq ORDER BY seq LIMIT 1;
 -- id_before: of the last job that arrived before this place
 SELECT id FROM job WHERE seq < :seq ORDER BY seq DESC LIMIT 1;
 
--- jobs: those that fit, newest first
+-- jobs: those that fit and were ever accepted, newest first
 SELECT * FROM job_row WHERE seq > :after AND seq < :before
   AND created_ns >= :since AND created_ns < :until
   AND (:kind IS NULL OR kind = :kind) AND (:name IS NULL OR instr(name, :name) > 0)
+  AND (:all OR state NOT IN ('claiming', 'withdrawn'))
 ORDER BY seq DESC LIMIT :limit;
 
 -- jobs_up: those that fit, oldest first
 SELECT * FROM job_row WHERE seq > :after AND seq < :before
   AND created_ns >= :since AND created_ns < :until
   AND (:kind IS NULL OR kind = :kind) AND (:name IS NULL OR instr(name, :name) > 0)
+  AND (:all OR state NOT IN ('claiming', 'withdrawn'))
 ORDER BY seq LIMIT :limit;
 
 -- jobs_open: in a state that is not final, newest first; sorts the queue, which has a limit

@@ -1,5 +1,6 @@
 """Pages of jobs: filtered, newest or oldest first, over a million rows. Changes nothing.
 
+What was never accepted is no job to anybody, and is listed only where it is asked for.
 Every page is found by an index and its end remembered by an id, never by an offset. What no index
 serves (a part of a name, the kind) is looked for among WINDOW rows at a time: the page may then be
 short or empty and still have a `next`, and the ledger's other work is never held up for long.
@@ -10,13 +11,14 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from sttd.core.jobs import FINAL
+from sttd.core.jobs import FINAL, JobState
 from sttd.supervisor.ledger import rows
 from sttd.supervisor.ledger.store import Store, Value
 from sttd.supervisor.records import JobRow, Selection
 
 WINDOW = 20_000  # rows, some 10 ms
 SLACK_MS = 600_000  # an id is made before its row is; by how much, a clock that was set decides
+_NEVER_OURS = frozenset({JobState.CLAIMING, JobState.WITHDRAWN})  # nor yet
 _NEWEST = (1 << 63) - 1  # no seq reaches it
 
 
@@ -61,7 +63,9 @@ def _filters(wish: Selection) -> dict[str, Value]:
         "name": None if wish.name is None else wish.name.encode(),
         "limit": wish.limit,
     }
-    if wish.state is not None:
+    if wish.state is None:
+        filters["all"] = wish.strangers
+    else:
         filters["state"] = wish.state.value
     return filters
 
@@ -111,6 +115,7 @@ def _id_of(ms: int) -> str:
 def _fits(job: JobRow, wish: Selection) -> bool:
     return (
         wish.state in (None, job.state)
+        and (wish.state or wish.strangers or job.state not in _NEVER_OURS)
         and wish.kind in (None, job.kind)
         and (wish.name is None or wish.name.encode() in os.fsencode(job.name))
         and (wish.since_ns is None or job.created_ns >= wish.since_ns)

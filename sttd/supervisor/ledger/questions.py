@@ -44,8 +44,8 @@ class Questions:
     async def jobs(
         self, state: JobState | None, limit: int, before: str | None = None
     ) -> list[JobRow]:
-        """Newest first; `before` is the last id of the page before."""
-        wish = Selection(state=state, limit=limit, before=before)
+        """All rows, newest first; `before` is the last id of the page before."""
+        wish = Selection(state=state, limit=limit, before=before, strangers=True)
         return (await self.page(wish)).jobs
 
     async def page(self, wish: Selection) -> Page:
