@@ -35,6 +35,7 @@ from sttd.worker.channel import Channel
 from sttd.worker.journal import Journal
 from sttd.worker.outputs import write_outputs
 from sttd.worker.tidy import Tidier
+from sttd.worker.yielded import checked
 
 LONG_S = 60.0  # from this length on the duration is told at once, not with the first progress
 WISHES = msgspec.json.Decoder(JobOptions)
@@ -187,10 +188,10 @@ class Attempt:
         return self._audio
 
     def listen(self, segments: Iterator[Segment]) -> None:
-        """Commit each segment as it comes."""
+        """Commit each segment as it comes. Raises TypeError where one is none."""
         session = len(self.journal.sessions) + 1
         for segment in segments:
-            said = segment
+            said = checked(segment)
             if session > 1 and said.speaker is not None:
                 # labels of a later session never pass for those of an earlier one
                 said = msgspec.structs.replace(said, speaker=f"{session}/{said.speaker}")

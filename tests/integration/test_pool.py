@@ -19,6 +19,7 @@ from sttd.supervisor.child import Child, Strays
 from sttd.supervisor.pool import Pool
 from sttd.transcripts import Transcript
 from sttd.wire import messages as say
+from tests.support.engines import WRONG
 from tests.support.recorder import Recorder
 from tests.support.waiting import eventually, eventually_async
 from tests.support.wav import tone
@@ -119,6 +120,27 @@ def test_what_an_engine_says_that_is_no_text_is_mended_and_kills_no_worker(tmp_p
             text = (tmp_path / "staging" / "talk.json").read_bytes()
             first = msgspec.json.decode(text, type=Transcript).segments[0]
             assert (first.text, first.speaker) == ("half \ufffd", "\ufffd")
+
+    run_async(body)
+
+
+def test_what_is_no_segment_is_a_failed_attempt_that_committed_nothing(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with pool_of("Mistaken") as (pool, told):
+            pool.start_templates(1, renew=False)
+            await told.until("template_ready", 1)
+            pool.fork("w-1", 1)
+            await told.until("said", "w-1", kind=say.Ready)
+            for number, kind in enumerate(WRONG, 1):
+                job = a_job(tmp_path, f'{{"wrong": "{kind}"}}')
+                pool.send("w-1", msgspec.structs.replace(job, attempt=number))
+                failed = await told.until("said", "w-1", kind=say.Failed, attempt=number)
+                assert (failed[-1].kind, failed[-1].segments) == ("failed", 0), kind
+                assert "docs/engines.md says what an engine yields" in failed[-1].message
+            assert '"said"' not in (tmp_path / "spool" / "segments.jsonl").read_text()
+            pool.send("w-1", a_job(tmp_path, '{"wrong": "text", "good": true}'))
+            after_one = await told.until("said", "w-1", kind=say.Failed, segments=1)
+            assert "a Segment with a wrong `text`" in after_one[-1].message
 
     run_async(body)
 

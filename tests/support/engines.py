@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 
+import msgspec
+
 from sttd.engines import Audio, Segment, ThrottledError, TranscribeOptions
 
 
@@ -45,6 +47,44 @@ class Careless(Echo):
         if options.extra.get("raise"):
             raise ThrottledError("no such file: 'caf\udce9.wav'", "12")  # type: ignore[arg-type]
         yield from super().transcribe(audio, options)
+
+
+GOOD = Segment(start_s=0.0, end_s=0.5, text="good")
+WRONG: dict[str, object] = {
+    "a text": "no segment at all",
+    "a tuple": (0.0, 1.0, "no segment at all"),
+    "text": {"text": None},
+    "number": {"text": 5},
+    "bytes": {"text": b"bytes"},
+    "end_s": {"end_s": None},
+    "start_s": {"start_s": "0"},
+    "speaker": {"speaker": 1},
+    "confidence": {"confidence": "high"},
+    "words": {"words": None},
+    "word": {"words": ({"start_s": 0.0, "end_s": 1.0, "text": "a word"},)},
+    "object": {"start_s": object()},
+}
+
+
+def wrong(kind: str) -> Segment:
+    """What no engine may yield, of the kinds in WRONG."""
+    made = WRONG[kind]
+    if isinstance(made, dict):
+        return msgspec.structs.replace(GOOD, **made)
+    return made  # type: ignore[return-value]  # that is what is wrong with it
+
+
+class Mistaken(Echo):
+    """Yields what is no segment, after one that is."""
+
+    name = "mistaken"
+
+    def transcribe(self, audio: Audio, options: TranscribeOptions) -> Iterator[Segment]:
+        for _ in audio:
+            pass
+        if options.extra.get("good"):
+            yield GOOD
+        yield wrong(str(options.extra["wrong"]))
 
 
 class Chatty(Echo):

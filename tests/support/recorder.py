@@ -46,12 +46,16 @@ class Recorder:
     def output(self, line: str, worker: str | None = None) -> None:
         self._add("output", line, worker)
 
-    async def until(self, *start: Any, kind: type | None = None) -> tuple[Any, ...]:
-        """The first report that begins like this (and whose last item is a `kind`)."""
+    async def until(
+        self, *start: Any, kind: type | None = None, **fields: object
+    ) -> tuple[Any, ...]:
+        """The first report that begins like this (whose last item is a `kind` with `fields`)."""
 
         def found() -> tuple[Any, ...] | None:
             for item in self.heard:
-                if item[: len(start)] == start and (kind is None or isinstance(item[-1], kind)):
+                if item[: len(start)] != start or (kind and not isinstance(item[-1], kind)):
+                    continue
+                if all(getattr(item[-1], name) == wanted for name, wanted in fields.items()):
                     return item
             return None
 
