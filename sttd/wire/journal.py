@@ -21,10 +21,14 @@ class Began(msgspec.Struct, frozen=True, tag="began"):
     start_s: float
 
 
-class Said(msgspec.Struct, frozen=True, tag="said"):
-    """A final segment."""
+class Said(msgspec.Struct, frozen=True, tag="said", omit_defaults=True):
+    """A final segment, and how much of the recording the engine had been given by then.
+
+    `heard_s` is None for an engine that reads the recording itself, and in older journals.
+    """
 
     segment: Segment
+    heard_s: float | None = None
 
 
 Line = Began | Said

@@ -202,10 +202,11 @@ class Attempt:
                 self._audio.told()
 
     def _commit(self, said: Segment) -> None:
+        heard_s = self._audio.heard_s if self._audio else None
         try:
-            self.journal.commit(said)
+            self.journal.commit(said, heard_s)
         except UnicodeEncodeError:  # half a character: see layouts
-            self.journal.commit(layouts.as_text(said))
+            self.journal.commit(layouts.as_text(said), heard_s)
 
     def progress(self, position_s: float, *, writing: bool = False) -> None:
         """Tell how far the recording was read, or that only the outputs are left to write."""

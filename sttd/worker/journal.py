@@ -26,11 +26,11 @@ class Journal:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._encoder = msgspec.json.Encoder()
         self.sessions: list[tuple[float, list[Segment]]] = []
+        self.start_s = 0.0
         if resume:
             self._read()
         else:
             os.ftruncate(self._fd, 0)
-        self.start_s = max((s.end_s for _, said in self.sessions for s in said), default=0.0)
         self.said: list[Segment] = []
         self._write(Began(attempt, self.start_s))
 
@@ -50,12 +50,13 @@ class Journal:
                     sessions.append((value.start_s, []))
                 elif sessions:
                     sessions[-1][1].append(value.segment)
+                    self.start_s = max(self.start_s, _reached(value))
         os.ftruncate(self._fd, good)
         self.sessions = [session for session in sessions if session[1]]
 
-    def commit(self, segment: Segment) -> None:
-        """From now on this segment survives the worker."""
-        self._write(Said(segment))
+    def commit(self, segment: Segment, heard_s: float | None = None) -> None:
+        """From now on this segment survives the worker; `heard_s` as in `Said`."""
+        self._write(Said(segment, heard_s))
         self.said.append(segment)
 
     def segments(self) -> list[Segment]:
@@ -75,3 +76,9 @@ class Journal:
         left = memoryview(self._encoder.encode(line) + b"\n")
         while left:  # a disk that is nearly full takes a part, and says so at the next
             left = left[os.write(self._fd, left) :]
+
+
+def _reached(said: Said) -> float:
+    """Where to go on: nobody has heard what the engine had not been given, whatever end it told."""
+    end_s = said.segment.end_s
+    return end_s if said.heard_s is None else min(end_s, said.heard_s)

@@ -61,6 +61,11 @@ class Listening:
         return self.start_s + self._given / BYTES_PER_SECOND
 
     @property
+    def heard_s(self) -> float | None:
+        """`position_s`, or None as long as nothing was handed out: some engines read `path`."""
+        return self.position_s if self._given else None
+
+    @property
     def total_s(self) -> float:
         """The recording's duration: as counted, or the best guess if it was not read to its end."""
         if self._counted_s is not None:

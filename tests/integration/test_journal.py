@@ -29,6 +29,35 @@ def test_the_next_attempt_begins_behind_the_last_committed_segment(tmp_path: Pat
     second.close()
 
 
+def test_an_end_beyond_what_the_engine_was_given_is_not_where_the_next_attempt_begins(
+    tmp_path: Path,
+) -> None:
+    first = Journal(tmp_path, 1, resume=True)
+    first.commit(
+        said(0, "one"), 2.5
+    )  # behind what is said comes silence, of which it knows nothing
+    first.commit(said(100, "two"), 4.0)
+    first.close()
+    second = Journal(tmp_path, 2, resume=True)
+    assert second.start_s == 4
+    assert [s.end_s for s in second.segments()] == [1, 101]
+    second.commit(said(4, "three"), 8.0)
+    second.close()
+    third = Journal(tmp_path, 3, resume=True)
+    assert third.start_s == 5
+    third.close()
+
+
+def test_a_journal_of_an_older_sttd_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "segments.jsonl").write_text(
+        '{"type":"began","attempt":1,"start_s":0.0}\n'
+        '{"type":"said","segment":{"start_s":0.0,"end_s":1.5,"text":"one"}}\n'
+    )
+    later = Journal(tmp_path, 2, resume=True)
+    assert (later.start_s, [s.text for s in later.segments()]) == (1.5, ["one"])
+    later.close()
+
+
 def test_an_attempt_that_committed_nothing_counts_for_no_session(tmp_path: Path) -> None:
     first = Journal(tmp_path, 1, resume=True)
     first.commit(said(0, "one"))

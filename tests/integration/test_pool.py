@@ -145,6 +145,29 @@ def test_what_is_no_segment_is_a_failed_attempt_that_committed_nothing(tmp_path:
     run_async(body)
 
 
+def test_an_end_too_far_away_leaves_nothing_unheard_when_its_worker_dies(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with pool_of("Overrunning") as (pool, told):
+            pool.start_templates(1, renew=False)
+            await told.until("template_ready", 1)
+            pool.fork("w-1", 1)
+            await told.until("said", "w-1", kind=say.Ready)
+            job = a_job(tmp_path)
+            tone(Path(job.spool) / "audio", 5.0)
+            pool.send("w-1", job)
+            await told.until("said", "w-1", kind=say.Failed, segments=1)
+            pool.send("w-1", msgspec.structs.replace(job, attempt=2))
+            await told.until("said", "w-1", kind=say.Done)
+            text = (tmp_path / "staging" / "talk.json").read_bytes()
+            transcript = msgspec.json.decode(text, type=Transcript)
+            (resumed_at_s,) = transcript.resumed_at_s
+            assert 0 < resumed_at_s < 5
+            rest = f"{160_000 - round(resumed_at_s * 32_000)} bytes"
+            assert [s.text for s in transcript.segments] == ["begun", rest]
+
+    run_async(body)
+
+
 def test_a_worker_is_the_supervisors_own_child_and_outlives_its_template() -> None:
     async def body() -> None:
         async with pool_of("Echo") as (pool, told):

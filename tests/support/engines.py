@@ -87,6 +87,19 @@ class Mistaken(Echo):
         yield wrong(str(options.extra["wrong"]))
 
 
+class Overrunning(Echo):
+    """Once tells an end far beyond what it was given, and fails."""
+
+    name = "overrunning"
+
+    def transcribe(self, audio: Audio, options: TranscribeOptions) -> Iterator[Segment]:
+        if audio.start_s == 0:
+            next(iter(audio))
+            yield Segment(start_s=0.0, end_s=9e9, text="begun")
+            raise RuntimeError("this is where it breaks off")
+        yield from super().transcribe(audio, options)
+
+
 class Chatty(Echo):
     """Prints, by Python and below it, as many lines as the job's options say."""
 
