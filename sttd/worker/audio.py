@@ -26,7 +26,7 @@ from sttd.wire.messages import (
     Undecodable,
 )
 from sttd.worker.channel import Channel
-from sttd.worker.stream import CHUNK, Listening, UndecodableError, open_audio
+from sttd.worker.stream import CHUNK, EXACT_LENGTH, Listening, UndecodableError, open_audio
 
 __all__ = ["DecodedAudio", "DecoderDiedError", "UndecodableError"]
 
@@ -72,6 +72,7 @@ class DecodedAudio(Listening):
         self._reading = threading.Lock()
         self._closed = False
         self._owed = False  # the decoder still has to send its verdict
+        self._known = False  # the header tells the length
         self._refusal: UndecodableError | None = None
         self._pipe = -1
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
@@ -86,6 +87,15 @@ class DecodedAudio(Listening):
         while chunk := self._read():
             self._handed_out(len(chunk))
             yield chunk
+
+    def count(self) -> None:
+        """Make `total_s` true: where the header does not tell, decode what was not asked for.
+
+        For engines that read `path`, or not to the end. Raises as the iteration does.
+        """
+        if self._counted_s is None and not self._known:
+            for _ in self:
+                pass
 
     def close(self) -> None:
         """Let go of the pipe; wait until the decoder is ready for the next job. Idempotent.
@@ -122,8 +132,9 @@ class DecodedAudio(Listening):
             match self._receive():
                 case Skipped(position_s=position_s):
                     self._tell(position_s)
-                case Probed(duration_s=duration_s):
+                case Probed(duration_s=duration_s, format=container):
                     self.duration_s = duration_s
+                    self._known = duration_s is not None and container in EXACT_LENGTH
                     return
                 case Decoded() | Undecodable():
                     self._judge()

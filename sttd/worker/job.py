@@ -146,10 +146,11 @@ class JobRunner:
                 attempt.listen(segments)
             finally:
                 getattr(segments, "close", _nothing)()  # lets the engine release everything
+            if self._callback_failures:
+                raise RuntimeError(f"inside a callback: {self._callback_failures[0]}")
+            audio.count()
         finally:
             audio.close()
-        if self._callback_failures:
-            raise RuntimeError(f"inside a callback: {self._callback_failures[0]}")
         return attempt.write(self._engine, wishes.languages)
 
 

@@ -38,7 +38,7 @@ from av.audio.stream import AudioStream
 from sttd.engines import SAMPLE_RATE
 from sttd.wire.messages import DecodeLimits, Probed
 from sttd.worker.resampling import Mono
-from sttd.worker.stream import UndecodableError
+from sttd.worker.stream import EXACT_LENGTH, UndecodableError
 
 MIN_RATE = 1_000  # Hz; at 1 Hz a few bytes would become hours
 MAX_RATE = 384_000
@@ -49,8 +49,6 @@ UNKNOWN_SIZE = 0x7FFF0000  # from here on a WAV's size says: written as a stream
 
 # By FFmpeg's names. Containers that hold their audio themselves, nothing that refers to others.
 DEMUXERS = "wav,w64,aiff,au,caf,mp3,flac,ogg,mov,mp4,m4a,3gp,matroska,webm,aac,amr,asf"
-# Those whose header gives the length; elsewhere it is a guess from the bit rate.
-EXACT_LENGTH = frozenset({"wav", "w64", "aiff", "flac", "ogg", "mov", "matroska"})
 # Every decoder that FFmpeg may open, and so nothing that decodes pictures.
 CODECS = (
     "aac,aac_fixed,aac_latm,ac3,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,adpcm_yamaha,alac,amrnb,"

@@ -13,6 +13,9 @@ from collections.abc import Callable
 from sttd.engines import BYTES_PER_SECOND, EngineError, InvalidAudioError
 
 CHUNK = 1 << 16  # bytes; what an engine gets at once at most, about two seconds
+# Containers, by FFmpeg's names, whose header gives the length, if any; elsewhere it is a guess from
+# the bit rate.
+EXACT_LENGTH = frozenset({"wav", "w64", "aiff", "flac", "ogg", "mov", "matroska"})
 
 
 class UndecodableError(InvalidAudioError):

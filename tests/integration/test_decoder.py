@@ -171,6 +171,29 @@ def test_an_engine_that_loses_interest_costs_the_next_job_nothing(
     assert companion.hear(short).total_s == 1.0
 
 
+def test_a_length_that_no_header_tells_is_counted_behind_what_was_read(
+    companion: Companion, tmp_path: Path
+) -> None:
+    told: list[float] = []
+    path = record(tmp_path / "a.webm", 60.0, BY_SUFFIX["webm"], options={"live": "1"})
+    audio = companion.open(path, on_progress=told.append, clock=iter(range(1000)).__next__)
+    assert audio.duration_s is None
+    next(iter(audio))
+    audio.count()
+    audio.close()
+    assert audio.total_s == pytest.approx(60.0, abs=0.15)
+    assert len(told) > 20  # or it would pass for a worker that hangs
+
+
+def test_a_length_that_the_header_tells_is_not_counted(
+    companion: Companion, tmp_path: Path
+) -> None:
+    audio = companion.open(record(tmp_path / "a.flac", 4.0, PLAIN_FLAC))
+    audio.count()
+    audio.close()
+    assert (audio.total_s, audio.position_s) == (4.0, 0.0)
+
+
 def test_reading_after_close_is_an_error(companion: Companion, tmp_path: Path) -> None:
     audio = companion.open(record(tmp_path / "a.wav", 10.0))
     chunks = iter(audio)

@@ -21,6 +21,7 @@ from sttd.transcripts import Transcript
 from sttd.wire import messages as say
 from tests.support.engines import WRONG
 from tests.support.recorder import Recorder
+from tests.support.recordings import BY_SUFFIX, record
 from tests.support.waiting import eventually, eventually_async
 from tests.support.wav import tone
 
@@ -164,6 +165,30 @@ def test_an_end_too_far_away_leaves_nothing_unheard_when_its_worker_dies(tmp_pat
             assert 0 < resumed_at_s < 5
             rest = f"{160_000 - round(resumed_at_s * 32_000)} bytes"
             assert [s.text for s in transcript.segments] == ["begun", rest]
+
+    run_async(body)
+
+
+@pytest.mark.parametrize(("suffix", "options"), [("webm", {"live": "1"}), ("aac", {}), ("wav", {})])
+def test_the_times_of_an_engine_that_reads_the_recording_itself_are_kept(
+    tmp_path: Path, suffix: str, options: dict[str, str]
+) -> None:
+    async def body() -> None:
+        async with pool_of("Deaf") as (pool, told):
+            pool.start_templates(1, renew=False)
+            await told.until("template_ready", 1)
+            pool.fork("w-1", 1)
+            await told.until("said", "w-1", kind=say.Ready)
+            job = a_job(tmp_path)
+            record(Path(job.spool) / "audio", 3.0, BY_SUFFIX[suffix], options=options)
+            pool.send("w-1", job)
+            done = (await told.until("said", "w-1", kind=say.Done))[-1]
+            assert done.duration_s == pytest.approx(3.0, abs=0.15)
+            text = (tmp_path / "staging" / "talk.json").read_bytes()
+            transcript = msgspec.json.decode(text, type=Transcript)
+            times = [(s.start_s, s.end_s) for s in transcript.segments]
+            assert (times, done.clamped) == ([(0.5, 1.0), (2.0, 2.5)], 0)
+            assert transcript.segments[1].words[0].start_s == 2.0
 
     run_async(body)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from sttd.engines import Audio, Segment, ThrottledError, TranscribeOptions
+from sttd.engines import Audio, Segment, ThrottledError, TranscribeOptions, Word
 
 
 class Echo:
@@ -98,6 +98,20 @@ class Overrunning(Echo):
             yield Segment(start_s=0.0, end_s=9e9, text="begun")
             raise RuntimeError("this is where it breaks off")
         yield from super().transcribe(audio, options)
+
+
+class Deaf(Echo):
+    """Reads the recording itself, and asks for none of the samples."""
+
+    name = "deaf"
+
+    def transcribe(self, audio: Audio, options: TranscribeOptions) -> Iterator[Segment]:
+        del options
+        with open(audio.path, "rb") as file:
+            size = len(file.read())
+        word = Word(start_s=2.0, end_s=2.5, text="bytes")
+        yield Segment(start_s=0.5, end_s=1.0, text=f"{size}")
+        yield Segment(start_s=2.0, end_s=2.5, text="bytes", words=(word,))
 
 
 class Chatty(Echo):
