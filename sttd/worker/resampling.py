@@ -43,7 +43,7 @@ class Mono:
             self._drain()
             self._check(frame.layout.nb_channels, frame.sample_rate)
             self._shape = shape
-            self._graph = None if _ready(frame) else _graph(shape)
+            self._graph = None if _ready(frame) else _graph(shape, frame.layout.nb_channels)
         if self._graph is None:
             self._pending += memoryview(frame.planes[0])[: frame.samples * 2]
         else:
@@ -95,7 +95,17 @@ def _untimed(frame: AudioFrame) -> AudioFrame:
     return frame
 
 
-def _graph(shape: tuple[str, str, int]) -> Graph:
+def _graph(shape: tuple[str, str, int], channels: int) -> Graph:
+    try:
+        return _configured(shape)
+    except av.error.ArgumentError:
+        # FFmpeg mixes by where the speakers stand, and knows nothing to do with those at the sides
+        # or above where none is in front
+        equal = "+".join(f"{1 / channels}*c{number}" for number in range(channels))
+        return _configured(shape, mix=f"mono|c0={equal}")
+
+
+def _configured(shape: tuple[str, str, int], mix: str = "") -> Graph:
     format_name, layout, rate = shape
     graph = Graph()
     graph.threads = 1  # the default starts one per core
@@ -106,7 +116,12 @@ def _graph(shape: tuple[str, str, int]) -> Graph:
         "aformat", sample_fmts="s16", channel_layouts="mono", sample_rates=str(SAMPLE_RATE)
     )
     sink = graph.add("abuffersink")
-    source.link_to(mono)
+    if mix:
+        mixing = graph.add("pan", mix)
+        source.link_to(mixing)
+        mixing.link_to(mono)
+    else:
+        source.link_to(mono)
     mono.link_to(sink)
     graph.configure()
     graph.set_audio_frame_size(_GRAPH_CHUNK)

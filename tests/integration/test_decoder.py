@@ -55,6 +55,33 @@ def test_a_recording_in_the_right_shape_is_handed_on_bit_for_bit(
     assert companion.hear(path).pcm == samples
 
 
+@pytest.mark.parametrize(
+    ("channels", "mask"),
+    [(1, 0x800), (2, 0x600), (2, 0x3000), (3, 0x700), (4, 0xF000_0000), (2, 0x3), (6, 0x3F)],
+    ids=hex,
+)
+def test_wherever_its_speakers_stand_a_recording_is_heard(
+    companion: Companion, tmp_path: Path, channels: int, mask: int
+) -> None:
+    values = [round(8000 * math.sin(math.tau * 440 * n / 16_000)) for n in range(16_000)]
+    samples = b"".join(value.to_bytes(2, "little", signed=True) * channels for value in values)
+    path = tmp_path / "a.wav"
+    path.write_bytes(recordings.wav_by_mask(samples, channels, mask))
+    heard = companion.hear(path)
+    assert (heard.code, heard.damage, heard.total_s) == ("", "", 1.0)
+    assert recordings.pitch(heard.pcm) == pytest.approx(440, abs=4)
+    assert recordings.loudness(heard.pcm) == pytest.approx(8000 / math.sqrt(2), rel=0.3)
+
+
+def test_channels_that_nobody_knows_how_to_mix_count_the_same(
+    companion: Companion, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.wav"
+    one_side = (9000).to_bytes(2, "little") + bytes(4)
+    path.write_bytes(recordings.wav_by_mask(one_side * 16_000, 3, 0x700))
+    assert recordings.loudness(companion.hear(path).pcm) == pytest.approx(3000, abs=1)
+
+
 def test_chunks_are_whole_samples_of_at_most_64_kib(companion: Companion, tmp_path: Path) -> None:
     audio = companion.open(record(tmp_path / "a.mp3", 7.0, BY_SUFFIX["mp3"]))
     sizes = [len(chunk) for chunk in audio]

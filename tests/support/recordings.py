@@ -140,6 +140,19 @@ def wav(
     )
 
 
+PCM_BY_MASK = bytes.fromhex("0100000000001000800000aa00389b71")  # the GUID of plain samples
+
+
+def wav_by_mask(samples: bytes, channels: int, mask: int, rate: int = 16_000) -> bytes:
+    """A WAV file whose header says by a bit mask where the speakers stand; 16 bits a sample."""
+    width = channels * 2
+    form = struct.pack("<HHIIHH", 0xFFFE, channels, rate, rate * width, width, 16)
+    form += struct.pack("<HHI", 22, 16, mask) + PCM_BY_MASK
+    chunks = b"fmt " + struct.pack("<I", len(form)) + form
+    chunks += b"data" + struct.pack("<I", len(samples)) + samples
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+
+
 def claim_flac_length(data: bytes, samples: int) -> bytes:
     """The same FLAC with another number of samples in its header (36 bits of STREAMINFO)."""
     assert data[:4] == b"fLaC"
