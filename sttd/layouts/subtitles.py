@@ -77,15 +77,20 @@ def _time(milliseconds: int, point: str) -> str:
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{point}{rest:03}"
 
 
-def _cues(transcript: Transcript, prefix: Callable[[str | None], str]) -> Iterator[Cue]:
-    for segment in transcript.segments:
-        speaker = _plain(segment.speaker or "") or None
-        indent = _width(prefix(speaker))
-        for tokens in _pages(_tokens(segment), indent):
-            start_ms = round(tokens[0].start_s * 1000)
-            end_s = min(tokens[-1].end_s, tokens[0].start_s + LONGEST_S)
-            end_ms = max(round(end_s * 1000), start_ms + _SHORTEST_MS)
-            yield Cue(start_ms, end_ms, speaker, tuple(_lines(tokens, indent)))
+def _cues(transcript: Transcript, prefix: Callable[[str | None], str]) -> list[Cue]:
+    """In order of time, as WebVTT demands: who is interrupted goes on behind the interjection."""
+    cues = [cue for segment in transcript.segments for cue in _cues_of(segment, prefix)]
+    return sorted(cues, key=lambda cue: cue.start_ms)
+
+
+def _cues_of(segment: Segment, prefix: Callable[[str | None], str]) -> Iterator[Cue]:
+    speaker = _plain(segment.speaker or "") or None
+    indent = _width(prefix(speaker))
+    for tokens in _pages(_tokens(segment), indent):
+        start_ms = round(tokens[0].start_s * 1000)
+        end_s = min(tokens[-1].end_s, tokens[0].start_s + LONGEST_S)
+        end_ms = max(round(end_s * 1000), start_ms + _SHORTEST_MS)
+        yield Cue(start_ms, end_ms, speaker, tuple(_lines(tokens, indent)))
 
 
 def _pages(tokens: list[Token], indent: int) -> Iterator[list[Token]]:

@@ -188,6 +188,21 @@ def test_text_without_spaces_is_cut_into_lines_by_its_width() -> None:
     assert all(2 * len(line) <= COLUMNS for _, _, lines in said for line in lines)
 
 
+@pytest.mark.parametrize("name", ["srt", "vtt"])
+def test_an_interjection_stands_where_it_was_said_between_the_parts_of_what_it_interrupts(
+    name: str,
+) -> None:
+    long = spoken(" ".join(["word"] * 21), each_s=1.0)
+    said = cues(render(name, transcript(long, segment("Yes?", 3.0, 4.0))).decode())
+    assert [start for start, _, _ in said] == [0, 3000, 7000, 14_000]
+    assert said[1] == (3000, 4000, ["Yes?"])
+
+
+def test_what_begins_at_the_same_time_keeps_its_order() -> None:
+    one = transcript(*(segment(text, 1.0, 2.0) for text in "cab"))
+    assert [lines for _, _, lines in cues(render("vtt", one).decode())] == [["c"], ["a"], ["b"]]
+
+
 def test_a_word_that_never_ends_is_shown_for_seven_seconds() -> None:
     said = cues(render("srt", transcript(segment("Aaah", 1.0, 60.0))).decode())
     assert said == [(1000, 8000, ["Aaah"])]
@@ -220,7 +235,9 @@ def segments(draw: st.DrawFn) -> Segment:
 def test_every_cue_can_be_read_whatever_was_said(said: list[Segment]) -> None:
     one = transcript(*said)
     for name in ("srt", "vtt"):
-        for start, end, lines in cues(render(name, one).decode()):
+        found = cues(render(name, one).decode())
+        assert [start for start, _, _ in found] == sorted(start for start, _, _ in found)
+        for start, end, lines in found:
             assert start < end <= start + LONGEST_S * 1000 + 1
             assert 1 <= len(lines) <= LINES + 1  # a speaker's name may take a line
             assert all(lines)
