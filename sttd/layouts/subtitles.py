@@ -20,6 +20,9 @@ from sttd.transcripts import Segment, Transcript
 COLUMNS = 42
 LINES = 2
 LONGEST_S = 7.0
+_MARKS = frozenset({"Mn", "Mc", "Me"})  # stand on, below or beside the letter before them
+_WIDTHLESS = frozenset({"Mn", "Me", "Cf"})
+_JOINER = "\u200d"  # makes one picture of the two beside it
 _SHORTEST_MS = 1  # a cue must end after it starts
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
 _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)\]]*$")  # noqa: RUF001 - meant so
@@ -181,9 +184,9 @@ def _cut(text: str) -> list[str]:
         return [text]
     pieces = [""]
     room = COLUMNS // 2
-    for character in text:
+    for character in _characters(text):
         width = _width(character)
-        if width > room:
+        if width > room and pieces[-1]:
             pieces.append("")
             room = COLUMNS // 2
         pieces[-1] += character
@@ -191,12 +194,31 @@ def _cut(text: str) -> list[str]:
     return pieces
 
 
+def _characters(text: str) -> Iterator[str]:
+    """What a reader takes for one: a letter with its marks, signs joined to one picture."""
+    whole = ""
+    for sign in text:
+        joined = unicodedata.category(sign) in _MARKS or sign == _JOINER or whole.endswith(_JOINER)
+        if whole and not joined:
+            yield whole
+            whole = ""
+        whole += sign
+    if whole:
+        yield whole
+
+
 def _plain(text: str) -> str:
     return " ".join(_CONTROL.sub("", text).split())
 
 
 def _width(text: str) -> int:
-    """Columns on a screen; Chinese, Japanese and Korean characters take two."""
+    """Columns on a screen: two for Chinese, Japanese, Korean; none for marks on a letter."""
     if text.isascii():
         return len(text)
-    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+    return sum(map(_columns, text))
+
+
+def _columns(sign: str) -> int:
+    if unicodedata.category(sign) in _WIDTHLESS:
+        return 0
+    return 2 if unicodedata.east_asian_width(sign) in "WF" else 1

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +188,31 @@ def test_text_without_spaces_is_cut_into_lines_by_its_width() -> None:
     said = cues(render("vtt", transcript(segment("字" * 100, 0.0, 20.0))).decode())
     assert "".join(line for _, _, lines in said for line in lines) == "字" * 100
     assert all(2 * len(line) <= COLUMNS for _, _, lines in said for line in lines)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "น้ำที่นี่ปั๊มขึ้นมาจากใต้ดินตั้งแต่ปีที่แล้วและยังใช้ดื่มได้ทุกวันไม่ต้องต้ม" * 2,  # Thai
+        "किंतु" * 30,  # Hindi, whose vowels may take a column
+        "e\N{COMBINING ACUTE ACCENT}" * 100,
+        "\N{WOMAN}\N{ZERO WIDTH JOINER}\N{PERSONAL COMPUTER}" * 40,
+        "\N{COMBINING ACUTE ACCENT}" * 50 + "\N{DEVANAGARI SIGN VISARGA}" * 50,
+    ],
+    ids=["Thai", "Hindi", "accents", "pictures", "nothing but marks"],
+)
+def test_a_long_word_is_cut_between_characters_as_a_reader_knows_them(text: str) -> None:
+    said = cues(render("vtt", transcript(segment(text, 0.0, 20.0))).decode())
+    lines = [line for _, _, lines in said for line in lines]
+    assert "".join(lines) == text
+    for before, line in itertools.pairwise(lines):
+        assert unicodedata.category(line[0]) not in {"Mn", "Mc", "Me"}
+        assert "\N{ZERO WIDTH JOINER}" not in {line[0], before[-1]}
+
+
+def test_marks_on_a_letter_take_no_column() -> None:
+    text = "e\N{COMBINING ACUTE ACCENT}" * COLUMNS
+    assert cues(render("vtt", transcript(segment(text))).decode()) == [(320, 4100, [text])]
 
 
 @pytest.mark.parametrize("name", ["srt", "vtt"])
