@@ -52,14 +52,15 @@ def run(
         if begin is not None:
             begin()
         runner = JobRunner(engine, gossip, decoder, Tidier(trim_threshold), failures)
-        control.send(Ready(fork.worker, fork.generation, os.getpid(), rss_bytes()))
-        _serve(control, decoder, runner, Inspector(engine))
+        try:
+            control.send(Ready(fork.worker, fork.generation, os.getpid(), rss_bytes()))
+            _serve(control, decoder, runner, Inspector(engine))
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            return  # the supervisor is gone: nobody is left to tell
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        _end(engine)
     except Leaving:
-        _end(engine)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the supervisor is gone: nobody is left to tell
+        pass
+    _end(engine)  # like `begin`, it may lose a connection of its own: that is told
 
 
 def _serve(

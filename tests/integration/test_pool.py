@@ -290,6 +290,18 @@ def test_an_engine_that_must_be_spawned_works_all_the_same(tmp_path: Path) -> No
     run_async(body)
 
 
+def test_an_engine_that_loses_its_own_connection_does_not_pass_for_a_dead_supervisor() -> None:
+    async def body() -> None:
+        async with pool_of("Unconnected") as (pool, told):
+            pool.start_templates(1, renew=False)
+            await told.until("template_ready", 1)
+            pool.fork("w-1", 1)
+            assert (await told.until("exited", "w-1"))[2] == 70
+            await told.until("output", "w-1: ConnectionResetError: the model server hung up")
+
+    run_async(body)
+
+
 def test_a_template_with_threads_refuses_to_fork_and_names_them() -> None:
     async def body() -> None:
         async with pool_of("Threaded") as (pool, told):

@@ -134,6 +134,13 @@ class Spawned(Echo):
     start = "spawn"
 
 
+class Unconnected(Echo):
+    """Loses a connection of its own before the first job."""
+
+    def begin_worker(self) -> None:
+        raise ConnectionResetError("the model server hung up")
+
+
 class Threaded(Echo):
     """Starts a thread where it must not."""
 
