@@ -83,9 +83,8 @@ def load(order: Load) -> Product:
     engine_class = load_engine(order.engine)
     start = getattr(engine_class, "start", "fork")
     if start == "spawn":
-        return Product(
-            main.respawn, name=engine_class.name, version=str(engine_class.version), start=start
-        )
+        version = str(getattr(engine_class, "version", ""))  # only a built one may know it
+        return Product(main.respawn, name=engine_class.name, version=version, start=start)
     engine = engine_class(order.options)
     rehearse_job()
 

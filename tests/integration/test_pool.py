@@ -290,6 +290,21 @@ def test_an_engine_that_must_be_spawned_works_all_the_same(tmp_path: Path) -> No
     run_async(body)
 
 
+def test_a_spawned_engine_need_not_know_its_version_before_it_is_built(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with pool_of("Versioned") as (pool, told):
+            pool.start_templates(1, renew=False)
+            assert (await told.until("template_ready", 1))[-1].version == ""
+            pool.fork("w-1", 1)
+            await told.until("said", "w-1", kind=say.Ready)
+            pool.send("w-1", a_job(tmp_path))
+            await told.until("said", "w-1", kind=say.Done)
+            text = (tmp_path / "staging" / "talk.json").read_bytes()
+            assert msgspec.json.decode(text, type=Transcript).engine.version == "1.2"
+
+    run_async(body)
+
+
 def test_an_engine_that_loses_its_own_connection_does_not_pass_for_a_dead_supervisor() -> None:
     async def body() -> None:
         async with pool_of("Unconnected") as (pool, told):

@@ -134,6 +134,20 @@ class Spawned(Echo):
     start = "spawn"
 
 
+class Versioned:
+    """Knows its version when it is built, and cannot be forked."""
+
+    name = "versioned"
+    start = "spawn"
+
+    def __init__(self, options: Mapping[str, object]) -> None:
+        del options
+        self.version = "1.2"
+
+    def transcribe(self, audio: Audio, options: TranscribeOptions) -> Iterator[Segment]:
+        return Echo({}).transcribe(audio, options)
+
+
 class Unconnected(Echo):
     """Loses a connection of its own before the first job."""
 
