@@ -17,10 +17,11 @@ import msgspec
 
 from sttd.config import Settings
 from sttd.core import events as on
-from sttd.log import Log, Record
+from sttd.log import Log
 from sttd.supervisor.durable import StorageFull
 from sttd.supervisor.ledger import LedgerError
 from sttd.supervisor.main import EX_CONFIG, EX_FAILED, Daemon, StartError
+from sttd.supervisor.patience import Patience
 from sttd.supervisor.progress import Progress
 
 BACKOFF_S = 1.0  # somebody is waiting at the terminal
@@ -75,28 +76,24 @@ async def _run(settings: Settings, audio: Sequence[Path], *, as_json: bool) -> i
 
 
 async def _serve(daemon: Daemon, audio: Sequence[Path], *, as_json: bool) -> int:
-    ended: dict[str, str] = {}
-    all_ended = asyncio.Event()
     jobs: dict[str, Path] = {}
-
-    def heard(name: str, record: Record) -> None:
-        if name in ("job.succeeded", "job.failed"):
-            ended[str(record["job"])] = str(record.get("message", ""))
-            if len(ended) == len(audio):
-                all_ended.set()
-
-    daemon.log.listen(heard)
     running = asyncio.create_task(daemon.run())
     with Progress(len(audio)) as progress:
+        patience = Patience(
+            len(audio), tell=progress.tell, troubles=lambda: daemon.loop.core.troubles
+        )
+        daemon.log.listen(patience.heard)
         daemon.log.listen(progress.heard)
         for path in audio:
             jobs[await _submit(daemon, path)] = path
-        waiting = asyncio.create_task(all_ended.wait())
+        waiting = asyncio.create_task(patience.over.wait())
         await asyncio.wait({waiting, running}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
+        patience.close()
     failed = 0
     for job, path in jobs.items():
-        failed += not await _print(daemon, job, path, ended.get(job), as_json=as_json)
+        why = patience.ended.get(job) or patience.reason
+        failed += not await _print(daemon, job, path, why, as_json=as_json)
     if not running.done():
         daemon.loop.feed(on.StopRequested(now=False))
     code = await running
@@ -110,9 +107,7 @@ async def _submit(daemon: Daemon, path: Path) -> str:
     return row.id
 
 
-async def _print(
-    daemon: Daemon, job: str, path: Path, message: str | None, *, as_json: bool
-) -> bool:
+async def _print(daemon: Daemon, job: str, path: Path, message: str, *, as_json: bool) -> bool:
     row = await daemon.ledger.job(job)
     if row is None or not row.outputs:
         why = message or "interrupted"

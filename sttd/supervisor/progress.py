@@ -46,6 +46,13 @@ class Progress:
         if self._live:
             self._bar.stop()
 
+    def tell(self, line: str) -> None:
+        """A line on stderr, above the bar where there is one."""
+        if self._live:
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(line, file=sys.stderr)  # noqa: T201 (for who has called run-once)
+
     def heard(self, name: str, record: Record) -> None:
         """Take an event of the log."""
         job = str(record.get("job"))
