@@ -6,6 +6,7 @@ wrong option cost nothing.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,8 +45,9 @@ def main(context: click.Context, config: str | None) -> None:
 def check_config(context: click.Context, config: str | None) -> None:
     """Validate the configuration and say what is wrong with it, key by key."""
     from sttd.config.checking import check  # noqa: PLC0415
+    from sttd.engines.trial import refusal  # noqa: PLC0415
 
-    problems = check(config or context.obj, engine_check=_check_options)
+    problems = check(config or context.obj, engine_check=_check_options, engine_trial=refusal)
     for problem in problems:
         click.echo(str(problem), err=True)
     if any(problem.level == "error" for problem in problems):
@@ -55,7 +57,8 @@ def check_config(context: click.Context, config: str | None) -> None:
 
 @main.command("init")
 @click.option("--engine", help="azure, pocketsphinx, or a plug-in's name.")
-@click.option("--region", help="Azure: the resource's region (with --auth key).")
+@click.option("--region", help="Azure: the resource's region.")
+@click.option("--resource-id", help="Azure: the resource's id (for --auth entra with --region).")
 @click.option("--endpoint", help="Azure: the resource's address (with --auth entra).")
 @click.option("--host", help="Azure: the address of a Speech container.")
 @click.option("--auth", type=click.Choice(["entra", "key", "none"]), help="Azure: how to sign in.")
@@ -165,9 +168,9 @@ def rebuild_ledger(context: click.Context, config: str | None, *, force: bool) -
 def _check_options(engine: str, options: Mapping[str, object]) -> None:
     """Let an engine that can judge its options without being imported do so: ValueError."""
     if engine == "azure":
-        from sttd.engines.azure.settings import read_settings  # noqa: PLC0415
+        from sttd.engines.azure.settings import check_token, read_settings  # noqa: PLC0415
 
-        read_settings(options)
+        check_token(read_settings(options), os.environ)
 
 
 def _load(config: str | None):  # type: ignore[no-untyped-def]  # noqa: ANN202 (Settings is not imported here)

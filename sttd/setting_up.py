@@ -24,6 +24,7 @@ from sttd.config.loading import ETC
 from sttd.config.problems import Problem
 from sttd.config.sections import Settings
 from sttd.credentials import variable_of
+from sttd.engines.trial import refusal
 
 STATE_DIR = str(Settings().state_dir)
 PLACES = ("region", "endpoint", "host")  # of Azure's service: exactly one
@@ -36,6 +37,7 @@ class Wishes(msgspec.Struct, kw_only=True):
 
     engine: str | None = None
     region: str | None = None
+    resource_id: str | None = None
     endpoint: str | None = None
     host: str | None = None
     auth: str | None = None
@@ -74,6 +76,9 @@ def _complete_azure(wishes: Wishes) -> None:
             "host": ("The container's address, such as ws://127.0.0.1:5000", _url),
         }[place]
         setattr(wishes, place, click.prompt(asked, value_proc=fits))
+    if wishes.auth == "entra" and wishes.region and not wishes.resource_id:
+        asked = "The resource's id, /subscriptions/.../accounts/NAME"
+        wishes.resource_id = click.prompt(asked, value_proc=_resource)
     if wishes.auth == "key" and not wishes.key:
         asked = "NAME of the credential that holds the key (never the key itself)"
         wishes.key = click.prompt(asked, default="speech-key", value_proc=_name)
@@ -91,6 +96,9 @@ def _fits(pattern: str, remedy: str) -> Callable[[str], str]:
 
 
 _region = _fits(r"[a-z][a-z0-9]{2,40}", "letters and digits only, such as westeurope")
+_resource = _fits(
+    r"/subscriptions/[!-~]+", "as az cognitiveservices account show says it: /subscriptions/..."
+)
 _absolute = _fits(r"/[^/\x00-\x1f].*", "an absolute path, such as /var/lib/sttd")
 _name = _fits(
     r"(?![0-9A-Fa-f]{32}$)[A-Za-z0-9][A-Za-z0-9._-]{0,38}", "a name, such as speech-key, not a key"
@@ -120,7 +128,7 @@ def text_of(wishes: Wishes, target: Path) -> str:
     lines += ["", "[engine]", f"name = {_quoted(engine)}"]
     if engine == "azure":
         lines += ["", "[engine.azure]"]
-        for key in (*PLACES, "auth", "key"):
+        for key in (*PLACES, "resource_id", "auth", "key"):
             if value := getattr(wishes, key):
                 lines.append(f"{key} = {_quoted(value)}")
     return "\n".join(lines) + "\n"
@@ -171,7 +179,8 @@ def place(text: str, target: Path, engine_check: EngineCheck) -> list[Problem]:
             file.flush()
             os.fchmod(number, 0o644)  # the service's user reads it; there are no secrets in it
             os.fsync(number)
-        found = [_at(problem, name, target) for problem in check(name, engine_check=engine_check)]
+        problems = check(name, engine_check=engine_check, engine_trial=refusal)
+        found = [_at(problem, name, target) for problem in problems]
         if not _wrong(found):
             os.link(name, target)  # unlike a rename, it replaces nothing
             if _is_overlay(target):

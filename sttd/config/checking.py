@@ -1,7 +1,8 @@
 """What `sttd check-config` finds beyond the file: folders, sockets, group, engine, credentials.
 
-Looks and does not touch: makes no folder, imports no engine, shows no secret. It sees what the
-user who runs it sees, so what another user may see otherwise is a warning, never an error.
+Looks and does not touch: makes no folder, imports no engine (who calls may let another process do
+so), shows no secret. It sees what the user who runs it sees, so what another user may see otherwise
+is a warning, never an error.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ BUILT_IN = {
 
 # Judges an engine's own options; the message of a ValueError is the problem.
 EngineCheck = Callable[[str, Mapping[str, object]], None]
+# Loads the engine of this name where it does no harm; why it cannot be loaded, or "".
+EngineTrial = Callable[[str], str]
 
 
 def check(
@@ -37,6 +40,7 @@ def check(
     environ: Mapping[str, str] = os.environ,
     etc: Path = ETC,
     engine_check: EngineCheck | None = None,
+    engine_trial: EngineTrial | None = None,
 ) -> list[Problem]:
     """Everything that is wrong with the configuration, warnings among it; empty when it is fine."""
     try:
@@ -47,7 +51,7 @@ def check(
     problems += _folders(settings)
     problems += _sockets(settings)
     problems += _metrics(settings)
-    problems += _engine(settings, engine_check)
+    problems += _engine(settings, engine_check, engine_trial)
     problems += _allocator(settings)
     problems += _credentials(settings, environ, etc)
     return problems
@@ -125,11 +129,15 @@ def _metrics(settings: Settings) -> Iterator[Problem]:
 
 
 # -- the engine --------------------------------------------------------------------------------
-def _engine(settings: Settings, engine_check: EngineCheck | None) -> Iterator[Problem]:
+def _engine(
+    settings: Settings, engine_check: EngineCheck | None, engine_trial: EngineTrial | None
+) -> Iterator[Problem]:
     name = settings.engine.name
     missing, remedy = _missing(name)
     if missing:
         yield _problem(settings, "engine.name", missing, remedy)
+    elif engine_trial is not None and (refusal := engine_trial(name)):
+        yield _problem(settings, "engine.name", refusal)
     if engine_check is not None:
         try:
             engine_check(name, settings.engine.options_for(name))

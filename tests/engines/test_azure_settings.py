@@ -11,6 +11,7 @@ from sttd.engines.azure.settings import (
     JOB_KEYS,
     Settings,
     SettingsError,
+    check_token,
     for_job,
     read_settings,
 )
@@ -112,3 +113,13 @@ def test_whatever_is_configured_the_answer_is_settings_or_one_clear_line(
     except SettingsError as error:
         outcome = str(error)
     assert isinstance(outcome, Settings) or str(outcome).startswith("[engine.azure] ")
+
+
+def test_a_token_that_no_regional_address_takes_is_refused_before_a_job_is_held() -> None:
+    region = {"region": "westeurope", "auth": "entra"}
+    for environ in ({}, {"AZURE_ACCESS_TOKEN": "bare"}):
+        with pytest.raises(SettingsError, match="resource_id"):
+            check_token(read_settings(region), environ)
+    check_token(read_settings(region), {"AZURE_ACCESS_TOKEN": "aad#/subscriptions/1#composed"})
+    check_token(read_settings({**region, "resource_id": "/subscriptions/1"}), {})
+    check_token(read_settings({"endpoint": "https://a.example.com/", "auth": "entra"}), {})

@@ -44,6 +44,21 @@ def test_a_wrong_answer_is_asked_for_again(tmp_path: Path) -> None:
     assert "warning" not in done.output  # that the key is missing: the first step says it
 
 
+def test_who_signs_in_by_entra_on_a_regional_address_is_asked_for_the_resource(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("azure.cognitiveservices.speech")
+    target, resource = tmp_path / "sttd.toml", "/subscriptions/1/resourceGroups/g/accounts/a"
+    flags = ("--engine", "azure", "--auth", "entra", "--region", "westeurope")
+    done = init(*flags, "-o", str(target), answers=f"my-resource\n{resource}\n{tmp_path}/s\n")
+    assert done.exit_code == 0, done.output
+    assert done.output.count("Error:") == 1
+    assert load(target, {}, NOWHERE).engine.azure["resource_id"] == resource
+    target.unlink()
+    done = init(*flags, "--resource-id", resource, "--yes", "-o", str(target))
+    assert done.exit_code == 0, done.output
+
+
 def test_a_file_that_is_there_is_never_replaced(tmp_path: Path) -> None:
     target = tmp_path / "sttd.toml"
     target.write_text("# mine\n")
@@ -59,6 +74,8 @@ def test_a_file_that_is_there_is_never_replaced(tmp_path: Path) -> None:
         (("--engine", "azur"), 'there is no engine "azur"'),
         (("--engine", "drill", "--state-dir", "/"), "must be a folder of its own"),
         (("--engine", "azure", "--auth", "key", "--region", "westeurope"), "name of a credential"),
+        (("--engine", "azure", "--auth", "entra", "--region", "westeurope"), "resource_id"),
+        (("--engine", "os:Nope"), "os has no Nope"),
     ],
 )
 def test_what_would_not_work_is_not_written(

@@ -95,6 +95,21 @@ def read_settings(options: Mapping[str, object]) -> Settings:
     return settings
 
 
+def check_token(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Refuse what no token of Entra opens; raises SettingsError.
+
+    Not a part of `read_settings`: a worker does not see the token in the daemon's environment,
+    and that one may be composed already.
+    """
+    if settings.auth != "entra" or not settings.region or settings.resource_id:
+        return
+    if not environ.get("AZURE_ACCESS_TOKEN", "").strip().startswith("aad#"):
+        raise SettingsError(
+            '[engine.azure] auth = "entra" with region needs resource_id = "/subscriptions/..."; '
+            "or give endpoint, the resource's own address, instead of region"
+        )
+
+
 def for_job(settings: Settings, options: TranscribeOptions) -> Settings:
     """The configuration with one job's wishes laid over it.
 
