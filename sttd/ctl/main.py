@@ -5,10 +5,12 @@ A verb's module is imported when the verb is used: `sttctl status --json` must a
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
-from typing import NoReturn
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 import click
 
@@ -44,8 +46,31 @@ VERBS = {
 }
 
 
+class ReaderGoneError(Exception):
+    """Whoever read stdout has what he wanted: `sttctl jobs | head`."""
+
+
+@contextlib.contextmanager
+def _read_by_others() -> Iterator[None]:
+    """Take a broken pipe from click, which would call it a failure and end with 1."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise ReaderGoneError from error
+
+
 class Verbs(click.Group):
     """A group whose commands are found by `VERBS`."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """As click does; --help is printed here."""
+        with _read_by_others():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does."""
+        with _read_by_others():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """All verbs, in the order of the table."""
@@ -107,7 +132,7 @@ def run(args: list[str]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130
-    except BrokenPipeError:  # `sttctl jobs | head`
+    except (ReaderGoneError, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
     except SttdError as error:

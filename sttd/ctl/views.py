@@ -41,11 +41,19 @@ STYLES = {
 }
 
 
+class _Tables(Console):
+    """rich ends the process with 1 when nobody reads on; that is the entry's to decide."""
+
+    def on_broken_pipe(self) -> None:
+        """Called where the error is being handled."""
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """Where tables go."""
     width = None if sys.stdout.isatty() else PIPE_WIDTH
     # names and messages come from outside: no markup, no emoji codes
-    return Console(
+    return _Tables(
         width=width,
         highlight=False,
         markup=False,

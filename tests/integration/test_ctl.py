@@ -405,6 +405,19 @@ def test_a_reader_that_goes_away_is_no_error(daemon: Daemon) -> None:
         assert process.wait(PATIENCE_S) == 0
 
 
+@pytest.mark.parametrize(
+    "args", [["events"], ["events", "--follow"], ["workers"], ["status"], ["--help"]]
+)
+def test_a_reader_that_never_read_is_no_error_of_any_verb(daemon: Daemon, args: list[str]) -> None:
+    daemon.publish("job.accepted", job="1")
+    with start(*args, STTD_SOCKET=daemon.endpoint) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+        assert process.wait(PATIENCE_S) == 0
+
+
 # -- events -------------------------------------------------------------------------------------
 def test_events_prints_one_a_line(daemon: Daemon) -> None:
     sent = [daemon.publish("job.accepted", job="1"), daemon.publish("job.failed", job="1")]
