@@ -10,10 +10,11 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
-from sttd import __version__
+from sttd import __version__, streams
 
 CONFIG = click.option(
     "-c",
@@ -25,7 +26,27 @@ CONFIG = click.option(
 EX_FAILED, EX_CONFIG, EX_HELD = 1, 2, 3
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """A group whose streams are in order, and that tells a full disk in one line."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """As click does."""
+        streams.settle()
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            if error.errno not in streams.UNWRITABLE or error.filename is not None:
+                raise
+            click.echo(f"sttd: cannot write: {error.strerror}", err=True)
+            streams.give_up_stdout()
+            sys.exit(EX_FAILED)
+
+
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @CONFIG
 @click.version_option(__version__, prog_name="sttd")
 @click.pass_context
@@ -115,6 +136,11 @@ def run_once(
     from sttd.supervisor import once  # noqa: PLC0415
 
     settings = _load(config or context.obj)
+    for path in audio:
+        if not path.is_file():
+            why = "is a folder, not a recording" if path.is_dir() else "no such file"
+            click.echo(f"sttd: {path}: {why}", err=True)
+            sys.exit(EX_CONFIG)
     if in_process:
         from sttd.worker.inprocess import transcribe_here  # noqa: PLC0415
 

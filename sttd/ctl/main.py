@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import click
 
-from sttd import __version__
+from sttd import __version__, streams
 from sttd.client import Client, DaemonUnavailable, Refused, SttdError
 from sttd.ctl import finding
 from sttd.ctl.session import Exit, Session, complain, print_json
@@ -124,6 +123,7 @@ def main(args: list[str] | None = None) -> NoReturn:
 
 def run(args: list[str]) -> int:
     """Run sttctl; the exit code."""
+    streams.settle()
     try:
         code = cli.main(args, prog_name="sttctl", standalone_mode=False)
         sys.stdout.flush()
@@ -133,11 +133,13 @@ def run(args: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return 130
     except (ReaderGoneError, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.give_up_stdout()
         return Exit.OK
     except SttdError as error:
         return _explain(error, as_json="--json" in args)
     except OSError as error:
+        if error.errno in streams.UNWRITABLE:
+            streams.give_up_stdout()
         complain(f"{error.filename or 'error'}: {error.strerror or error}")
         return Exit.REFUSED
     return code if isinstance(code, int) else Exit.OK

@@ -20,7 +20,7 @@ from sttd.core import events as on
 from sttd.log import Log
 from sttd.supervisor.durable import StorageFull
 from sttd.supervisor.ledger import LedgerError
-from sttd.supervisor.main import EX_CONFIG, EX_FAILED, Daemon, StartError
+from sttd.supervisor.main import EX_FAILED, Daemon, StartError
 from sttd.supervisor.patience import Patience
 from sttd.supervisor.progress import Progress
 
@@ -28,11 +28,7 @@ BACKOFF_S = 1.0  # somebody is waiting at the terminal
 
 
 def transcribe(settings: Settings, audio: Sequence[Path], *, as_json: bool) -> int:
-    """Transcribe and print; 0 when every file has a transcript, 1 otherwise, 2 for a bad call."""
-    for path in audio:
-        if not path.is_file():
-            print(f"sttd: {path}: no such file", file=sys.stderr)  # noqa: T201
-            return EX_CONFIG
+    """Transcribe and print; 0 when every file has a transcript, 1 otherwise, 2 as a daemon."""
     with tempfile.TemporaryDirectory(prefix="sttd-") as folder:
         inside = _inside(settings, Path(folder), len(audio))
         return asyncio.run(_run(inside, audio, as_json=as_json))

@@ -418,6 +418,22 @@ def test_a_reader_that_never_read_is_no_error_of_any_verb(daemon: Daemon, args: 
         assert process.wait(PATIENCE_S) == 0
 
 
+def test_stdout_may_be_closed_or_know_ascii_only(daemon: Daemon) -> None:
+    daemon.add("ünï.wav")
+    env = {**os.environ, "STTD_SOCKET": daemon.endpoint, "PYTHONIOENCODING": "ascii"}
+    for redirection, said in (("", r"\xfcn\xef.wav"), (">&-", "")):
+        done = subprocess.run(
+            ["sh", "-c", f'"$@" {redirection}', "sh", *COMMAND, "jobs"],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+            env=env,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert said in done.stdout
+
+
 # -- events -------------------------------------------------------------------------------------
 def test_events_prints_one_a_line(daemon: Daemon) -> None:
     sent = [daemon.publish("job.accepted", job="1"), daemon.publish("job.failed", job="1")]
