@@ -9,15 +9,19 @@ import importlib
 import sys
 import tempfile
 import wave
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sttd.config import Settings
-from sttd.engines import EngineError, TranscribeOptions
+from sttd.engines import Engine, EngineError, TranscribeOptions
 from sttd.engines.loading import load
 from sttd.worker.direct import DirectAudio
 
 SILENCE_S = 2
+
+
+class UnbuildableError(Exception):
+    """The engine does not like its options, or misses what it needs."""
 
 
 def check_up(settings: Settings) -> int:
@@ -29,16 +33,28 @@ def check_up(settings: Settings) -> int:
         check = _own_check(engine_class.__module__)
         if check is not None:
             return _tell(check(options))
-        engine = engine_class(options)
+        engine = _built(engine_class, options)
         with tempfile.TemporaryDirectory(prefix="sttd-") as folder:
             audio = DirectAudio(path=str(_silence(Path(folder))))
             said = list(engine.transcribe(audio, TranscribeOptions()))
             audio.close()
     except EngineError as error:
         return _tell([f"{name}: {type(error).__name__}: {error}"])
+    except UnbuildableError as error:
+        return _tell([f"{name}: {error}"])
     heard = f"{len(said)} segments" if said else "nothing, as it should"
     sys.stdout.write(f"{name} {engine.version}: two seconds of silence transcribed: {heard}\n")
     return 0
+
+
+def _built(engine_class: type[Engine], options: Mapping[str, object]) -> Engine:
+    """The engine; what it says of its options or its model is for the operator."""
+    try:
+        return engine_class(options)
+    except ValueError as error:
+        raise UnbuildableError(f"{error}") from error
+    except Exception as error:  # an engine may raise anything
+        raise UnbuildableError(f"{type(error).__name__}: {error}") from error
 
 
 def _own_check(module: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 (an engine's own)

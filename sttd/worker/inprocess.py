@@ -27,7 +27,10 @@ def transcribe_here(settings: Settings, audio: Sequence[Path], *, as_json: bool)
         engine_class = load(settings.engine.name)
     except EngineLoadError as error:
         return _complain(f"{error}", EX_CONFIG)
-    engine = engine_class(settings.engine.options_for(settings.engine.name))
+    try:
+        engine = engine_class(settings.engine.options_for(settings.engine.name))
+    except ValueError as error:  # of its options, or its model
+        return _complain(f"{settings.engine.name}: {error}", EX_CONFIG)
     limits = DecodeLimits(
         max_duration_s=settings.limits.max_duration, max_channels=settings.limits.max_channels
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from sttd.engines.azure import check as check_module
 from sttd.engines.azure.check import Finding, check
 from tests.speech_service.behaviour import Access, Behaviour
 from tests.speech_service.certificates import self_signed
@@ -66,6 +67,24 @@ def test_a_configuration_that_is_wrong_is_said_first() -> None:
 
     assert finding.step == "configuration"
     assert "did you mean 'region'" in finding.message
+
+
+@pytest.mark.parametrize("host", ["ws://a..b", "ws://127.0.0.1:99999", "ws://[::1"])
+def test_an_address_with_a_typing_error_is_a_finding_too(host: str) -> None:
+    (finding,) = check({"host": host, "auth": "none"})
+
+    assert not finding.ok
+    assert finding.step == "configuration"
+
+
+def test_a_check_ends_where_jobs_may_wait_without_end(
+    service: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check_module, "LONGEST_S", 0.5)
+    service.service.plan = [Behaviour(hang_upgrade=True)]
+    finding = problem(service.host, stall_timeout=0)
+
+    assert finding.step == "transcription"
 
 
 def test_a_name_that_nobody_knows() -> None:

@@ -52,6 +52,13 @@ def test_defaults_are_those_of_the_documentation() -> None:
         ({**HERE, "stall_timeout": "soon"}, "a time like '50s'"),
         ({**HERE, "endpoint_id": "a b"}, r"\$.endpoint_id"),
         ({**HERE, "proxy": "socks"}, "http://"),
+        ({**HERE, "proxy": "http://me@proxy:99999"}, "proxy is no address: Port out of range"),
+        ({**HERE, "proxy": "a..b:8080"}, "proxy: 'a..b' can be no host's name"),
+        ({**HERE, "host": "ws://127.0.0.1:99999"}, "host is no address: Port out of range"),
+        ({**HERE, "host": "ws://127.0.0.1:0"}, "host is no address"),
+        ({**HERE, "host": "ws://:5000"}, "host is no address"),
+        ({**HERE, "host": "ws://[::1"}, "host is no address: Invalid IPv6 URL"),
+        ({"endpoint": "https://contoso..cognitiveservices.azure.com/"}, "endpoint: .*its dots"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_key(wrong: dict[str, object], words: str) -> None:

@@ -26,6 +26,7 @@ from sttd.engines.azure.sources import Source, source_for
 __all__ = ["Finding", "check"]
 
 SILENCE_S = 2.0
+LONGEST_S = 20.0  # that the service may be silent
 
 
 class _Silence:
@@ -97,7 +98,8 @@ _REMEDIES: tuple[tuple[type[EngineError], str], ...] = (
 
 
 def _transcription(settings: Settings, source: Source) -> Finding:
-    quick = msgspec.structs.replace(settings, stall_timeout=min(20.0, settings.stall_timeout))
+    limit_s = min(LONGEST_S, settings.stall_timeout or LONGEST_S)  # 0 is none: a check has one
+    quick = msgspec.structs.replace(settings, stall_timeout=limit_s)
     try:
         list(Conversation(quick, source, _Silence()).segments())
     except EngineError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import urllib.parse
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -160,12 +161,30 @@ def _check_address(settings: Settings) -> None:
         value = getattr(settings, name)
         if value and not re.match(r"(wss?|https?)://[^/\s]+", value):
             raise ValueError(f"{name} = {value!r}: an address like wss://host:port is needed")
+        if value:
+            _check_parts(name, value)
     if settings.auth == "key" and not settings.key and not settings.host:
         raise ValueError('auth = "key" needs key = "the credential\'s name"')
     if settings.auth == "none" and settings.region:
         raise ValueError('auth = "none" is for containers: give host instead of region')
     if settings.proxy and not re.fullmatch(r"(http://)?([^@\s]+@)?[^:/\s]+:\d+/?", settings.proxy):
         raise ValueError(f"proxy = {settings.proxy!r}: http://[user@]host:port is needed")
+    if settings.proxy:
+        _check_parts("proxy", f"//{settings.proxy.removeprefix('http://')}")
+
+
+def _check_parts(name: str, url: str) -> None:
+    """Whether there can be such a host and port: else whoever connects fails by another error."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")
+    except UnicodeError:
+        raise ValueError(f"{name}: {host!r} can be no host's name: check its dots") from None
+    except ValueError as error:
+        raise ValueError(f"{name} is no address: {error}") from None
+    if not host or port == 0:
+        raise ValueError(f"{name} is no address: it needs a host, and no port or one from 1")
 
 
 def _check_wishes(settings: Settings) -> None:
