@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sttd import __version__, streams
+
+if TYPE_CHECKING:
+    from sttd.config.problems import Problem
 
 CONFIG = click.option(
     "-c",
@@ -24,6 +27,9 @@ CONFIG = click.option(
     help="Configuration file; else $STTD_CONFIG, else /etc/sttd/sttd.toml, else defaults.",
 )
 EX_FAILED, EX_CONFIG, EX_HELD = 1, 2, 3
+FOLDERS = frozenset(
+    {"state_dir", "inbox.path", "outbox.path", "control.endpoint", "control.events"}
+)
 
 
 class Commands(click.Group):
@@ -73,7 +79,14 @@ def check_config(context: click.Context, config: str | None) -> None:
         click.echo(str(problem), err=True)
     if any(problem.level == "error" for problem in problems):
         sys.exit(EX_CONFIG)
-    click.echo("the configuration is valid")
+    click.echo(f"the configuration is valid{_as_far_as_seen(problems)}")
+
+
+def _as_far_as_seen(problems: Sequence[Problem]) -> str:
+    """Folders that this user may not use end a daemon of this user, though not another's."""
+    if not any(problem.key in FOLDERS for problem in problems):
+        return ""
+    return f", but for a daemon of user {os.geteuid()}, which would not start"
 
 
 @main.command("init")

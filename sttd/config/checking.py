@@ -90,6 +90,8 @@ def _folder(settings: Settings, key: str, folder: Path, remedy: str) -> Iterator
     there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
     if not there.is_dir():
         yield _problem(settings, key, f"{there} is no folder", "move it away")
+    elif os.statvfs(there).f_flag & os.ST_RDONLY:  # for everybody, so that nobody needs to guess
+        yield _problem(settings, key, f"{there} is on a read-only file system", "choose another")
     elif not os.access(there, os.R_OK | os.W_OK | os.X_OK):
         what = "" if there == folder else f", so {folder} cannot be made"
         message = f"user {os.geteuid()} cannot write to {there}{what}"

@@ -29,32 +29,22 @@ from sttd.supervisor.inbox import Inbox
 from sttd.supervisor.intake import Intake
 from sttd.supervisor.ledger import Ledger, LedgerError
 from sttd.supervisor.listener import ControlError
-from sttd.supervisor.lock import HeldError, Lock
 from sttd.supervisor.loop import Loop
 from sttd.supervisor.notify import Notify
 from sttd.supervisor.outbox import Outbox
 from sttd.supervisor.outlets import MissingPackageError, Outlets
 from sttd.supervisor.portions import arrival_settings, inbox_settings, policies
-from sttd.supervisor.process import boot_id, make_folders, prepare_process, settle_memory
+from sttd.supervisor.process import boot_id, prepare_process, settle_memory
 from sttd.supervisor.recovery import Recovered, recover
 from sttd.supervisor.settling import Settling
 from sttd.supervisor.spool import Spool
+from sttd.supervisor.starting import EX_CONFIG, EX_FAILED, EX_OK, StartError, take_place
 from sttd.supervisor.telling import Telling
 from sttd.supervisor.upkeep import Upkeep
 from sttd.supervisor.uploads import Uploads
 from sttd.wire import replies as answer
 from sttd.wire import views
 from sttd.wire.codes import Code
-
-EX_OK, EX_FAILED, EX_CONFIG, EX_HELD = 0, 1, 2, 3
-
-
-class StartError(Exception):
-    """The daemon cannot start: one line, and the exit code that says whose fault it is."""
-
-    def __init__(self, message: str, code: int = EX_FAILED) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class Daemon:
@@ -82,13 +72,7 @@ class Daemon:
         """Take the lock, recover, begin to accept and to work. Raises StartError."""
         settings = self.settings
         prepare_process()
-        try:
-            make_folders(settings)
-            lock = Lock(settings.state_dir)
-        except HeldError as error:
-            raise StartError(str(error), EX_HELD) from error
-        except OSError as error:
-            raise StartError(f"{error.filename}: {error.strerror}", EX_CONFIG) from error
+        lock = take_place(settings)
         self._made.callback(lock.release)
         self._holding = True
         self.log.event(
@@ -250,11 +234,16 @@ class Daemon:
     def fail(self, error: Exception) -> None:
         """The daemon cannot go on: say why, end everything now, leave non-zero."""
         if self._fatal is None:
+            self.tell_failure(error)
+            if hasattr(self, "loop"):
+                self.loop.abandon()
+
+    def tell_failure(self, error: Exception) -> None:
+        """Log it, once: the first is the cause."""
+        if self._fatal is None:
             self._fatal = error
             name = "" if isinstance(error, StartError) else f"{type(error).__name__}: "
             self.log.event("daemon.failed", message=f"{name}{error}")
-            if hasattr(self, "loop"):
-                self.loop.abandon()
 
     def stop(self, number: int) -> None:
         """A signal to leave: drain; at the second one, now."""
@@ -339,6 +328,7 @@ async def _live(settings: Settings, log: Log, config: str | None) -> int:
         code = await daemon.run()
     except StartError as error:
         code = error.code
+        daemon.tell_failure(error)
         print(f"sttd: {error}", file=sys.stderr)  # noqa: T201 (before the log means anything)
     finally:
         await daemon.close(code)

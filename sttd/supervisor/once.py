@@ -20,9 +20,10 @@ from sttd.core import events as on
 from sttd.log import Log
 from sttd.supervisor.durable import StorageFull
 from sttd.supervisor.ledger import LedgerError
-from sttd.supervisor.main import EX_FAILED, Daemon, StartError
+from sttd.supervisor.main import Daemon
 from sttd.supervisor.patience import Patience
 from sttd.supervisor.progress import Progress
+from sttd.supervisor.starting import EX_FAILED, StartError
 
 BACKOFF_S = 1.0  # somebody is waiting at the terminal
 

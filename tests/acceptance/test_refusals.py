@@ -69,6 +69,7 @@ def test_a_socket_that_another_daemon_answers_on_is_not_taken_over() -> None:
         done = run(second)
         assert done.returncode not in (0, EX_CONFIG, EX_HELD)
         assert first.endpoint.removeprefix("ipc://") in complaint(done)
+        assert '"event":"daemon.failed"' in done.stdout
         assert first.status()["daemon"]["pid"] == first.pid
 
 
@@ -104,13 +105,61 @@ def test_an_unreadable_inbox_ends_the_start() -> None:
         assert "inbox" in complaint(done)
 
 
-def test_an_inbox_that_is_no_folder_ends_the_start() -> None:
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"STTD_INBOX__PATH": "/etc/passwd"}, "inbox.path: /etc/passwd is no folder; move it away"),
+        ({"STTD_INBOX__PATH": "/etc/passwd/in"}, "inbox.path: /etc/passwd is no folder"),
+        ({"STTD_OUTBOX__PATH": "/proc/out"}, "outbox.path: the folder /proc/out cannot be used"),
+        ({"STTD_STATE_DIR": "/etc/passwd"}, "STTD_STATE_DIR: state_dir: /etc/passwd is no folder"),
+        ({"STTD_STATE_DIR": "/proc/state"}, "state_dir: the folder /proc/state cannot be used"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_ends_the_start_with_key_and_remedy(
+    env: dict[str, str], said: str
+) -> None:
     with daemon() as sttd:
-        sttd.state.mkdir()
+        done = run(sttd, **env)
+        assert done.returncode == EX_CONFIG
+        assert said in complaint(done)
+        assert "daemon.failed" in done.stdout
+
+
+def test_a_file_in_the_way_is_named_beneath_the_state_directory_too() -> None:
+    with daemon() as sttd:
+        (sttd.state / "lock").mkdir(parents=True)
+        done = run(sttd)
+        assert done.returncode == EX_CONFIG
+        assert f"state_dir: {sttd.state}/lock cannot be opened" in complaint(done)
+        (sttd.state / "lock").rmdir()
+        (sttd.state / "inbox").rmdir()
         (sttd.state / "inbox").write_text("not a folder")
         done = run(sttd)
         assert done.returncode == EX_CONFIG
-        assert "inbox" in complaint(done)
+        assert f"inbox.path: {sttd.state}/inbox is no folder" in complaint(done)
+
+
+def test_check_config_calls_no_folder_on_a_read_only_file_system_valid(tmp_path: Path) -> None:
+    mount = f'mount -t tmpfs -o ro none {tmp_path} && exec "$@"'
+    if subprocess.run(["unshare", "-rm", "sh", "-c", mount, "sh", "true"], check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    with daemon() as sttd:
+        done = subprocess.run(
+            ["unshare", "-rm", "sh", "-c", mount, "sh", PYTHON, "-m", "sttd", "check-config"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "STTD_CONFIG": str(sttd.config),
+                "STTD_STATE_DIR": str(tmp_path / "state"),
+            },
+        )
+    assert done.returncode == EX_CONFIG
+    assert "read-only file system" in done.stderr
+    assert "valid" not in done.stdout
 
 
 def test_a_full_queue_refuses_submissions_and_leaves_files_in_the_inbox(tmp_path: Path) -> None:

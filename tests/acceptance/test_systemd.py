@@ -14,7 +14,7 @@ import pytest
 
 from sttd.config import Settings
 from sttd.core.recycling import RecyclePolicy
-from sttd.supervisor.main import EX_CONFIG, EX_HELD
+from sttd.supervisor.starting import EX_CONFIG, EX_HELD
 from tests.support.daemon import ROOT, daemon
 from tests.support.waiting import eventually
 from tests.support.wav import tone
