@@ -38,17 +38,20 @@ T = TypeVar("T")
 
 
 class Curve(msgspec.Struct, frozen=True):
-    """The keys a client needs over tcp; Z85, 40 bytes each."""
+    """The keys a client needs over tcp; Z85, 40 characters each, as text or as bytes."""
 
-    server: bytes  # the daemon's public key
-    public: bytes
-    secret: bytes
+    server: bytes | str  # the daemon's public key
+    public: bytes | str
+    secret: bytes | str
 
     def encrypt(self, line: zmq.Socket[Any]) -> None:
         """Make a client of this socket, before it connects."""
-        line.setsockopt(zmq.CURVE_SERVERKEY, self.server)
-        line.setsockopt(zmq.CURVE_PUBLICKEY, self.public)
-        line.setsockopt(zmq.CURVE_SECRETKEY, self.secret)
+        for option, key in (
+            (zmq.CURVE_SERVERKEY, self.server),
+            (zmq.CURVE_PUBLICKEY, self.public),
+            (zmq.CURVE_SECRETKEY, self.secret),
+        ):
+            line.setsockopt(option, key.encode() if isinstance(key, str) else key)
 
 
 def found(endpoint: str | None) -> str:

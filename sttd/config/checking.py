@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sttd.config import allocators
 from sttd.config.loading import ETC, load
-from sttd.config.problems import ConfigError, Problem
+from sttd.config.problems import ConfigError, Problem, did_you_mean, nearest
 from sttd.config.sections import Settings
 from sttd.credentials import CredentialError, MissingCredentialError, read_credential
 
@@ -46,7 +46,7 @@ def check(
     try:
         settings = load(path, environ, etc)
     except ConfigError as error:
-        return list(error.problems)
+        return sorted([*error.problems, *_engine_beside(error)], key=lambda each: each.level)
     problems = list(settings.warnings)
     problems += _folders(settings)
     problems += _sockets(settings)
@@ -147,6 +147,12 @@ def _engine(
             yield _problem(settings, "engine.name", f"the engine {name} says: {error}")
 
 
+def _engine_beside(error: ConfigError) -> Iterator[Problem]:
+    """Whether there is the engine of a configuration that is wrong elsewhere."""
+    if error.settings is not None and all(each.key != "engine.name" for each in error.problems):
+        yield from _engine(error.settings, None, None)
+
+
 def _allocator(settings: Settings) -> Iterator[Problem]:
     try:
         allocators.preload(settings.pool.allocator)
@@ -169,8 +175,10 @@ def _missing(name: str) -> tuple[str, str]:
         if plugin.name == name:
             there = _is_there(plugin.module)
             return ("", "") if there else (f"its module {plugin.module} is missing", "reinstall it")
-    known = ", ".join(sorted({*BUILT_IN, *plugins.names}))
-    return f'there is no engine "{name}"', f'engines are {known}, or "package.module:Class"'
+    known = sorted({*BUILT_IN, *plugins.names})
+    meant = f"{did_you_mean(nearest(name, known))} ".lstrip()
+    remedy = f'{meant}engines are {", ".join(known)}, or "package.module:Class"'
+    return f'there is no engine "{name}"', remedy
 
 
 def _is_there(module: str) -> bool:

@@ -51,7 +51,7 @@ def load(
     given |= from_environment
     settings = _build(given, problems)
     if problems:
-        raise ConfigError([*problems, *warnings])
+        raise ConfigError([*problems, *warnings], settings)
     return msgspec.structs.replace(settings, warnings=tuple(warnings))
 
 

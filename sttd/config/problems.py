@@ -8,9 +8,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
+
+if TYPE_CHECKING:
+    from sttd.config.sections import Settings
 
 _SECRETIVE = re.compile(r"key|secret|token|password|passwd|credential|proxy|^url$", re.IGNORECASE)
 _LONGEST = 60  # characters of a value that are shown
@@ -34,9 +37,13 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; `problems` has every reason found, errors first."""
+    """The configuration cannot be used; `problems` has every reason found, errors first.
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    `settings` are what could be understood, with defaults for the rest: only to look further.
+    """
+
+    def __init__(self, problems: Iterable[Problem], settings: Settings | None = None) -> None:
+        self.settings = settings
         self.problems = tuple(sorted(problems, key=lambda problem: problem.level))
         super().__init__("\n".join(map(str, self.problems)))
 

@@ -185,7 +185,9 @@ def _flaw(row: JobRow, spool: Spool) -> str | None:
     try:
         with spool.options(row.id).open("rb") as file:
             options.decode(
-                file.read(options.MAX_BYTES + 1), _shown(row.name) + names.SIDECAR_SUFFIX
+                file.read(options.MAX_BYTES + 1),
+                _shown(row.name) + names.SIDECAR_SUFFIX,
+                os.fstat(file.fileno()).st_size,
             )
     except FileNotFoundError:
         return None

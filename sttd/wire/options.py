@@ -47,14 +47,15 @@ _decoder = msgspec.json.Decoder(JobOptions)
 _UNKNOWN = re.compile(r"unknown field `(.*?)`")
 
 
-def decode(data: bytes | str, source: str = "options") -> JobOptions:
+def decode(data: bytes | str, source: str = "options", size: int | None = None) -> JobOptions:
     """The options in this JSON; `source` is the file (or request) to name in the message.
 
+    `size` is that of the file, where no more than a little beyond MAX_BYTES was read of it.
     Raises OptionsError. A byte order mark, as some editors write it, is forgiven.
     """
     raw = data.encode() if isinstance(data, str) else data
     if len(raw) > MAX_BYTES:
-        raise OptionsError(f"{source}: {len(raw)} bytes; at most {MAX_BYTES} are read")
+        raise OptionsError(f"{source}: {size or len(raw)} bytes; at most {MAX_BYTES} are read")
     try:
         return _decoder.decode(raw.removeprefix(b"\xef\xbb\xbf"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -21,7 +21,7 @@ from sttd.supervisor.arrivals import QueueFullError, RefusedError
 from sttd.supervisor.durable import StorageBroken, StorageFull
 from sttd.supervisor.inbox import Candidate
 from sttd.supervisor.records import Selection
-from sttd.wire.options import OptionsError
+from sttd.wire.options import MAX_BYTES, OptionsError
 from tests.support.files import Clocks, World, accept_all, attending, living
 
 
@@ -274,6 +274,8 @@ def test_an_invalid_sidecar_fails_its_recording_with_a_reason(
             [row] = world.heard.failures
             assert row.error_code == "bad_sidecar"
             assert str(row.error_message).startswith("a.wav.json: ")
+            if len(sidecar) > MAX_BYTES:
+                assert f" {len(sidecar)} bytes" in str(row.error_message)
         assert world.files() == ["failed/a.wav", "failed/a.wav.error.json", "failed/a.wav.json"]
 
     asyncio.run(story())

@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 import pytest
+import zmq
 
-from sttd.client import Client, DaemonUnavailable, Refused, SttdError, WaitTimeout
+from sttd.client import Client, Curve, DaemonUnavailable, Refused, SttdError, WaitTimeout
 from sttd.transcripts import EngineInfo, Segment, Source, Transcript
 from sttd.wire import requests, views
 from sttd.wire.codes import Code
@@ -31,6 +32,17 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 def client(daemon: Daemon) -> Iterator[Client]:
     with Client(daemon.endpoint) as client:
         yield client
+
+
+@pytest.mark.parametrize("kind", [bytes, bytes.decode])
+def test_keys_are_taken_as_the_text_that_a_file_has_or_as_bytes(
+    kind: Callable[[bytes], bytes | str],
+) -> None:
+    (server, _), (public, secret) = zmq.curve_keypair(), zmq.curve_keypair()
+    curve = Curve(kind(server), kind(public), kind(secret))
+    with zmq.Context() as context, context.socket(zmq.DEALER) as line:
+        curve.encrypt(line)
+        assert line.getsockopt(zmq.MECHANISM) == zmq.CURVE
 
 
 class InThread(threading.Thread):

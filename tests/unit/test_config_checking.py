@@ -54,6 +54,15 @@ def test_a_file_that_is_wrong_is_all_that_is_told(machine: Machine) -> None:
     assert (level, "STTD_POOL__WORKERS" in line) == ("error", True)
 
 
+def test_an_engine_that_is_not_there_is_told_beside_all_else_that_is_wrong(
+    machine: Machine,
+) -> None:
+    found = machine.check(STTD_POOL__WORKERS="x", STTD_ENGINE__NAME="azur")
+    assert [problem.key for problem in found] == ["pool.workers", "engine.name"]
+    found = machine.check(STTD_POOL__WORKERS="x", STTD_ENGINE__NAME="a b")  # no name at all: once
+    assert sorted(problem.key for problem in found) == ["engine.name", "pool.workers"]
+
+
 def test_warnings_of_the_file_are_told_too(machine: Machine) -> None:
     level, line = machine.found(STTD_POOL__WORKRES="1")
     assert (level, "STTD_POOL__WORKERS" in line) == ("warning", True)
@@ -122,7 +131,8 @@ def test_a_missing_folder_to_allow_is_a_warning(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("azrue", 'there is no engine "azrue"; engines are azure, drill, pocketsphinx'),
+        ("azrue", 'there is no engine "azrue"; did you mean "azure"? engines are azure, drill'),
+        ("xyz", 'there is no engine "xyz"; engines are azure, drill, pocketsphinx'),
         ("no_such_package.engine:Engine", "there is no module no_such_package.engine"),
         ("json.no_such_module:Engine", "there is no module json.no_such_module"),
         ("json.decoder.deeper:Engine", "there is no module json.decoder.deeper"),
