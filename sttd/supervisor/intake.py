@@ -18,6 +18,7 @@ from sttd.supervisor.durable import StorageFull
 from sttd.supervisor.fetches import FetchError, Fetches, name_of
 from sttd.supervisor.ledger import LedgerFull
 from sttd.supervisor.records import JobRow
+from sttd.supervisor.submissions import UnsettledError
 from sttd.wire import options as job_options
 from sttd.wire import replies as answer
 from sttd.wire import requests as ask
@@ -45,7 +46,7 @@ class Intake:
         try:
             job_options.convert(request.options)
             known = await self._arrivals.admit(request.key)
-        except (job_options.OptionsError, QueueFullError) as error:
+        except (job_options.OptionsError, QueueFullError, UnsettledError) as error:
             return _refusal(error)
         return None if known is None else _submitted(known, duplicate=True)
 
@@ -105,6 +106,7 @@ async def _answered(accepted: Awaitable[tuple[JobRow, bool]]) -> answer.Reply:
         job_options.OptionsError,
         QueueFullError,
         RefusedError,
+        UnsettledError,
         FetchError,
         *NO_ROOM,
     ) as error:
@@ -125,6 +127,8 @@ def _refusal(error: Exception) -> answer.Reply:
             return answer.Error.of(error.code, str(error), HINTS.get(error.code, ""))
         case RefusedError():
             return answer.Error.of(Code.NOT_ALLOWED, str(error), "send the bytes instead")
+        case UnsettledError():
+            return answer.Error.of(Code.BUSY, str(error), HINTS[Code.BUSY])
         case QueueFullError():
             return answer.Error.of(Code.QUEUE_FULL, str(error), "wait, or raise limits.max_queued")
         case _:

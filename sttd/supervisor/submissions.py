@@ -1,6 +1,7 @@
 """Submissions over the control socket: a whole file in the spool becomes an accepted job.
 
 Answers only after the durable commit; a known key gives the known job and the bytes are dropped.
+What is not settled yet is no answer: whoever asks under the same key meanwhile waits for its end.
 Receives no bytes itself (`uploads` does) and judges no right of the caller but that to a file.
 """
 
@@ -8,9 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
+from weakref import WeakValueDictionary
 
+from sttd.core.jobs import JobState
 from sttd.supervisor import durable, names
 from sttd.supervisor.acceptance import Acceptance, ClaimLedger, Settled
 from sttd.supervisor.durable import StorageFull
@@ -22,6 +27,10 @@ from sttd.supervisor.spool import Spool, signature_of
 from sttd.supervisor.uuid7 import new_id
 from sttd.wire import options as job_options
 from sttd.wire.options import JobOptions
+
+
+class UnsettledError(Exception):
+    """What was submitted under this key before is no job yet, and may never be one."""
 
 
 class SubmissionLedger(ClaimLedger, Protocol):
@@ -62,13 +71,16 @@ class Submissions:
         self._tell = tell
         self._hand_over = hand_over
         self._under_way = 0
+        # one for each key that somebody submits under just now
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def admit(self, key: str | None) -> JobRow | None:
         """The job that is known under this key; None when a new one may be submitted.
 
-        Raises QueueFullError when there is no room for it.
+        Raises QueueFullError when there is no room for it, UnsettledError when that cannot be told.
         """
-        known = await self._ledger.job_by_key(key) if key is not None else None
+        async with self._alone(key):
+            known = await self._known(key)
         if known is None:
             await self._room.left(self._under_way)
         return known
@@ -115,22 +127,36 @@ class Submissions:
 
         `options` are those of a sidecar, as JSON; what they say of priority yields to `priority`.
         Returns the job, durably accepted, and whether its key was known before. Raises
-        OptionsError, QueueFullError, StorageFull, LedgerFull: then there is no job.
+        OptionsError, QueueFullError, UnsettledError, StorageFull, LedgerFull: then there is no job.
         """
         wishes = job_options.decode(options)
-        known = await self.admit(key)
-        if known is None:
-            self._under_way += 1
-            try:
-                signature = await asyncio.to_thread(self._sync, path)
-                job = _new_job(name, signature, wishes, priority, key, uid, kind)
-                [known] = await self._ledger.begin([job])
-                if known.id == job.id:
-                    return await self._settle(known), False
-            finally:
-                self._under_way -= 1
+        async with self._alone(key):
+            known = await self._known(key)
+            if known is None:
+                make = partial(_new_job, name, wishes, priority, key, uid, kind)
+                return await self._accept(path, make), False
         await asyncio.to_thread(path.unlink, missing_ok=True)
         return known, True
+
+    def _alone(self, key: str | None) -> AbstractAsyncContextManager[object]:
+        """Held from the look for a key until its job is settled; the lock lives as long as that."""
+        return nullcontext() if key is None else self._locks.setdefault(key, asyncio.Lock())
+
+    async def _known(self, key: str | None) -> JobRow | None:
+        """Held: `_alone`. So a claim that is found open is one that an error has left so."""
+        known = await self._ledger.job_by_key(key) if key is not None else None
+        if known is not None and known.state is JobState.CLAIMING:
+            raise UnsettledError(f"what was submitted as {key!r} before is not settled yet")
+        return known
+
+    async def _accept(self, path: Path, make: Callable[[Signature], NewJob]) -> JobRow:
+        await self._room.left(self._under_way)
+        self._under_way += 1
+        try:
+            [row] = await self._ledger.begin([make(await asyncio.to_thread(self._sync, path))])
+            return await self._settle(row)
+        finally:
+            self._under_way -= 1
 
     def _sync(self, path: Path) -> Signature:
         """From here on the row may point to the file."""
@@ -161,12 +187,12 @@ class Submissions:
 
 def _new_job(
     name: str,
-    signature: Signature,
     wishes: JobOptions,
     priority: int | None,
     key: str | None,
     uid: int | None,
     kind: Literal["control", "url"],
+    signature: Signature,
 ) -> NewJob:
     base = names.submitted(name)
     return NewJob(

@@ -20,7 +20,10 @@ from sttd.supervisor import beneath, doorbell
 from sttd.supervisor.arrivals import QueueFullError, RefusedError
 from sttd.supervisor.durable import StorageBroken, StorageFull
 from sttd.supervisor.inbox import Candidate
-from sttd.supervisor.records import Selection
+from sttd.supervisor.records import NewJob, Selection
+from sttd.supervisor.spool import signature_of
+from sttd.supervisor.submissions import UnsettledError
+from sttd.supervisor.uuid7 import new_id
 from sttd.wire.options import MAX_BYTES, OptionsError
 from tests.support.files import Clocks, World, accept_all, attending, living
 
@@ -606,6 +609,82 @@ def test_a_submission_that_fails_leaves_no_job(
             assert await world.ledger.in_state(JobState.CLAIMING) == []
             row, duplicate = await arrivals.accept_upload(path, name="a.wav", key="k")
             assert (row.state, duplicate) == (JobState.QUEUED, False)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_same_key_at_the_same_moment_is_answered_once_the_first_is_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    mkdir = os.mkdir
+    going_on = threading.Event()
+
+    def held_up(path: str, *args: int, **kwargs: int) -> None:
+        if "/spool/" in str(path) and not going_on.is_set():
+            assert going_on.wait(30)
+            if fails:
+                raise OSError(28, "no space left on device", path)
+        mkdir(path, *args, **kwargs)
+
+    async def story() -> None:
+        world = World(tmp_path)
+        async with living(world):
+            arrivals = world.arrivals()
+            paths = [world.spool.new_upload() for _ in range(3)]
+            for path in paths:
+                path.write_bytes(b"sound")
+            monkeypatch.setattr(os, "mkdir", held_up)
+            first, *later = paths
+            begun = asyncio.create_task(arrivals.accept_upload(first, name="a.wav", key="k"))
+            async with asyncio.timeout(30):
+                while not await world.ledger.in_state(JobState.CLAIMING):
+                    pass
+            asked = asyncio.create_task(arrivals.admit("k"))
+            again = [
+                asyncio.create_task(arrivals.accept_upload(path, name="a.wav", key="k"))
+                for path in later
+            ]
+            await asyncio.wait([asked, *again], timeout=0.3)
+            going_on.set()
+            told, answers = await asked, await asyncio.gather(*again)
+            if fails:
+                with pytest.raises(StorageFull):
+                    await begun
+                assert told is None
+            else:
+                assert told is not None
+                answers.append(await begun)
+                assert told.state is JobState.QUEUED
+            assert {row.id for row, _ in answers} == {row.id for row in world.heard.jobs}
+            assert {row.state for row, _ in answers} == {JobState.QUEUED}
+            assert sorted(known for _, known in answers) == [False] + [True] * (len(answers) - 1)
+            assert [path for path in paths if path.exists()] == ([first] if fails else [])
+
+    asyncio.run(story())
+
+
+def test_a_key_whose_claim_an_error_has_left_open_is_asked_for_again_later(tmp_path: Path) -> None:
+    async def story() -> None:
+        world = World(tmp_path)
+        async with living(world):
+            path = world.spool.new_upload()
+            path.write_bytes(b"sound")
+            signature = signature_of(path.lstat())
+            left = NewJob(
+                id=new_id(), kind="control", name="a.wav", signature=signature, stem="a", key="k"
+            )
+            await world.ledger.begin([left])
+            arrivals = world.arrivals()
+            with pytest.raises(UnsettledError):
+                await arrivals.admit("k")
+            running = asyncio.create_task(arrivals.run())
+            await world.heard.counted(1)
+            known = await arrivals.admit("k")
+            assert known is not None
+            assert (known.id, known.state) == (left.id, JobState.QUEUED)
+            arrivals.stop()
+            await running
 
     asyncio.run(story())
 
