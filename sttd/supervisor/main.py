@@ -27,7 +27,7 @@ from sttd.supervisor.fetches import Fetches
 from sttd.supervisor.handlers import Handlers
 from sttd.supervisor.inbox import Inbox
 from sttd.supervisor.intake import Intake
-from sttd.supervisor.ledger import Ledger, LedgerError
+from sttd.supervisor.ledger import Ledger, LedgerBroken, LedgerError
 from sttd.supervisor.listener import ControlError
 from sttd.supervisor.loop import Loop
 from sttd.supervisor.notify import Notify
@@ -317,7 +317,10 @@ class Daemon:
                 await asyncio.sleep(self.notify.watchdog_s)
 
     def _control_failed(self, verb: str, error: BaseException) -> None:
+        """The client is told as well; a broken disk or ledger ends the daemon, whoever met it."""
         self.log.event("control.trouble", message=f"{verb}: {type(error).__name__}: {error}")
+        if isinstance(error, StorageBroken | LedgerBroken):
+            self.fail(error)
 
 
 async def _live(settings: Settings, log: Log, config: str | None) -> int:

@@ -1,7 +1,8 @@
 """Recordings submitted by reference: opened where the client may read them, copied into the spool.
 
 Only beneath the configured folders, without following links, only plain files that the client's
-own user may read and nobody writes. Deletes and changes nothing of the client's.
+own user may read and nobody writes. Deletes and changes nothing of the client's. A disk of the
+client's that fails is no trouble of ours: such a file is refused.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from sttd.supervisor.spool import signature_of
 
 _CHUNK = 8 << 20  # bytes copied at a time
 _TO_SEARCH, _TO_READ = 1, 4  # bits of a mode
-_NO_KERNEL_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+# With EIO it does not tell which of the two disks failed; reading and writing by hand does.
+_NO_KERNEL_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO})
 
 
 class RefusedError(Exception):
@@ -66,18 +68,17 @@ def _open(path: Path, allowed: Sequence[Path], uid: int | None) -> int:
         raise RefusedError(f"{path} is not beneath a folder of control.allow_paths")
     parts = path.relative_to(root)
     try:
-        with durable.storage(f"cannot read {path}"):
-            folder = os.open(root, FOLDER | os.O_CLOEXEC)
+        folder = os.open(root, FOLDER | os.O_CLOEXEC)
+        try:
+            file = open_beneath(folder, str(parts), FILE)
             try:
-                file = open_beneath(folder, str(parts), FILE)
-                try:
-                    _check_rights(folder, parts, file, uid)
-                except BaseException:
-                    os.close(file)
-                    raise
-                return file
-            finally:
-                os.close(folder)
+                _check_rights(folder, parts, file, uid)
+            except BaseException:
+                os.close(file)
+                raise
+            return file
+        finally:
+            os.close(folder)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EXDEV):
             raise RefusedError(f"{path}: links are not followed") from error
@@ -160,11 +161,18 @@ def _copy(source: int, target: Path) -> None:
             except OSError as error:
                 if error.errno not in _NO_KERNEL_COPY:
                     raise
-                copied = _write_all(sink, os.read(source, _CHUNK))
+                copied = _write_all(sink, _read(source))
             if copied == 0:
                 return
     finally:
         os.close(sink)
+
+
+def _read(source: int) -> bytes:
+    try:
+        return os.read(source, _CHUNK)
+    except OSError as error:
+        raise RefusedError(f"the recording cannot be read: {error.strerror}") from error
 
 
 def _write_all(sink: int, data: bytes) -> int:

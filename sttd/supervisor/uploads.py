@@ -2,21 +2,23 @@
 
 An upload is nothing durable: what is lost before its commit was never accepted, and the client
 sends it again. Making a job of a whole file is the injected `accept`'s business, and whether there
-is room for one more `admit`'s. Files are written in threads, never in the event loop.
+is room for one more `admit`'s. Files are written in threads, never in the event loop. A disk that
+takes nothing is an answer to the client; one that is broken is raised.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from sttd.supervisor import durable
 from sttd.supervisor.access import Peer
+from sttd.supervisor.durable import StorageBroken, StorageFull
 from sttd.wire.codes import Code
 from sttd.wire.replies import Error, Opened, Received, Reply, Submitted
 from sttd.wire.requests import (
@@ -137,9 +139,14 @@ class Uploads:
                     Code.BAD_OFFSET,
                     f"{upload.request.bytes} bytes were announced, {upload.received} are here",
                 )
-            with _storage(upload.request.name):
-                await self._thread(os.fsync, upload.fd)
-            reply = await self._accept(upload.path, upload.request, peer)
+            try:
+                with _storage(upload.request.name):
+                    await self._thread(durable.sync, upload.fd, upload.request.name)
+                reply = await self._accept(upload.path, upload.request, peer)
+            except StorageBroken:  # a second fsync would lie
+                with contextlib.suppress(OSError):
+                    self._forget(request.upload, upload)
+                raise
             self._forget(request.upload, upload)
             if isinstance(reply, Submitted):
                 self._remember(request.upload, peer, reply)
@@ -215,15 +222,16 @@ def _write(fd: int, data: memoryview, offset: int) -> None:
 
 @contextlib.contextmanager
 def _storage(name: str) -> Iterator[None]:
-    """A full or broken disk as an answer to the client."""
+    """A disk that takes nothing as an answer to the client; a broken one is raised."""
     try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        with durable.storage(f"cannot store {name}"):
+            yield
+    except (StorageFull, OSError) as error:
+        full = isinstance(error, StorageFull)
         raise _refusal(
             Code.ENVIRONMENT,
-            f"{name} cannot be stored: {error.strerror}",
-            "free some space on the daemon's disk" if full else "see the daemon's log",
+            str(error) if full else f"cannot store {name}: {error}",
+            "make room on the daemon's disk" if full else "see the daemon's log",
         ) from error
 
 

@@ -48,6 +48,35 @@ def test_eio_ends_the_daemon_and_the_next_start_recovers(label: str) -> None:
         faults.recover(m, story)
 
 
+@pytest.mark.parametrize(
+    ("label", "nth"),
+    [(r"^fsync spool/\.upload/", 1), (r"^fsync spool/\.upload/", 2), (r"^fsync failed", 1)],
+)
+def test_eio_that_a_request_meets_is_an_answer_and_ends_the_daemon(
+    tmp_path: Path, label: str, nth: int
+) -> None:
+    wav = tone(tmp_path / "talk.wav", 0.2)
+    with machine() as m:
+        sttd = m.sttd
+        sttd.start(env=m.environment(label=label, nth=nth, how="EIO"))
+        with Client(sttd.endpoint) as client:
+            client.drain()
+            with pytest.raises(Refused, match="check the disk"):
+                client.cancel(client.submit(wav, key="k").job)
+        assert sttd.process is not None
+        assert sttd.process.wait(20) == 1
+        (failed,) = sttd.events("daemon.failed")
+        assert "check the disk" in failed["message"]
+        sttd.start()
+        with Client(sttd.endpoint) as client:
+            job = client.submit(wav, key="k").job  # one that failed is known no more
+            assert client.show(job).state in ("queued", "succeeded", "cancelled")
+        if "failed" not in label:
+            assert sttd.transcript("talk")["job_id"] == job
+        eventually(lambda: sttd.leftovers() == [])
+        assert sttd.stop() == 0
+
+
 def reasons(m: Machine) -> list[str]:
     """Why it is degraded, by its status."""
     return [str(reason) for reason in m.sttd.status()["daemon"]["reasons"]]

@@ -853,3 +853,31 @@ def test_a_reference_that_the_client_may_not_use_is_refused(
             assert list(world.spool.uploads.iterdir()) == []
 
     asyncio.run(story())
+
+
+def test_a_reference_that_the_clients_own_disk_cannot_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed = tmp_path / "allowed"
+    allowed.mkdir()
+    (allowed / "a.wav").write_bytes(b"sound")
+
+    read = os.read
+
+    def failing(descriptor: int, most: int, *_more: int) -> bytes:
+        if "/allowed/" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(5, "input/output error")
+        return read(descriptor, most)
+
+    async def story() -> None:
+        world = World(tmp_path / "state", allow_paths=(allowed,))
+        async with living(world):
+            monkeypatch.setattr(os, "copy_file_range", failing)
+            monkeypatch.setattr(os, "read", failing)
+            with pytest.raises(RefusedError, match="input/output error"):
+                await world.arrivals().accept_path(
+                    allowed / "a.wav", options="{}", priority=None, key=None, uid=os.getuid()
+                )
+            assert list(world.spool.uploads.iterdir()) == []
+
+    asyncio.run(story())
