@@ -15,7 +15,7 @@ import msgspec
 
 from sttd import __version__
 from sttd.core import events as on
-from sttd.core.jobs import FINAL, JobState
+from sttd.core.jobs import JobState
 from sttd.core.supervision import Mode
 from sttd.events import EVENTS
 from sttd.log import Record
@@ -33,12 +33,12 @@ from sttd.supervisor.memory import Memory
 from sttd.supervisor.records import EventRow, JobRow, Selection, printable
 from sttd.supervisor.remembering import Remembering
 from sttd.supervisor.settling import RETRYABLE, Settling
+from sttd.supervisor.waiting import POLL_S, Waiting
 from sttd.wire import replies as answer
 from sttd.wire import requests as ask
 from sttd.wire import views
 from sttd.wire.codes import Code
 
-POLL_S = 0.05  # how often Wait looks again when nothing rang
 RETRY_BATCH = 500
 
 
@@ -59,6 +59,7 @@ class Handlers:
         self._reload = reload
         self._started = time.monotonic()
         self._bell = Bell()
+        self._waiting = Waiting(ledger, self._bell)
         memory = Memory(loop)
         past = Remembering(loop, ledger, settling, self._unknown)
         self._hearing = Hearing(loop, ledger, settling, self._unknown)
@@ -222,22 +223,12 @@ class Handlers:
         )
 
     async def _wait(self, request: ask.Wait, _peer: Peer) -> answer.Reply:
-        deadline = asyncio.get_running_loop().time() + request.timeout_s
-        rows: dict[str, JobRow] = {}
-        while True:
-            ticket = self._bell.ticket()
-            for job in request.jobs:
-                if job in rows and rows[job].state in FINAL:
-                    continue
-                row = await self._ledger.job(job)
-                if row is None:
-                    return await self._unknown(job)
-                rows[job] = row
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0 or all(row.state in FINAL for row in rows.values()):
-                jobs = tuple(shape.job_view(rows[job], self._loop.core) for job in request.jobs)
-                return answer.Jobs(views.JobsView(jobs=jobs))
-            await self._bell.wait(ticket, left)
+        rows = await self._waiting.at_rest(request.jobs, request.timeout_s)
+        for job in request.jobs:
+            if job not in rows:
+                return await self._unknown(job)
+        jobs = tuple(shape.job_view(rows[job], self._loop.core) for job in request.jobs)
+        return answer.Jobs(views.JobsView(jobs=jobs))
 
     async def _cancel(self, request: ask.Cancel, _peer: Peer) -> answer.Reply:
         row = await self._ledger.job(request.job)
@@ -245,7 +236,7 @@ class Handlers:
             return await self._unknown(request.job)
         if row.state is JobState.RUNNING:
             self._loop.feed(on.CancelRequested(row.id))
-            await self._until_final(row.id, self._loop.settings.recycle.grace + 5.0)
+            await self._waiting.at_rest([row.id], self._loop.settings.recycle.grace + 5.0)
         else:
             async with self._settling.alone(row.id):
                 if await self._ledger.cancel(row.id, None) is not None:
@@ -318,15 +309,6 @@ class Handlers:
         near = await self._ledger.similar(job)
         hint = f"did you mean {', '.join(near)}?" if near else "sttctl jobs lists them"
         return answer.Error.of(Code.UNKNOWN_JOB, f"no job {job}", hint)
-
-    async def _until_final(self, job: str, timeout_s: float) -> None:
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        while (left := deadline - asyncio.get_running_loop().time()) > 0:
-            ticket = self._bell.ticket()
-            row = await self._ledger.job(job)
-            if row is None or row.state in FINAL:
-                return
-            await self._bell.wait(ticket, left)
 
     async def _until(self, true: Callable[[], bool], timeout_s: float) -> None:
         deadline = asyncio.get_running_loop().time() + timeout_s

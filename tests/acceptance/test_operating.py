@@ -155,6 +155,23 @@ def test_whoever_hears_of_a_failure_finds_the_report_and_the_original(
             assert (failed / str(event["source"])).exists()
 
 
+def test_whoever_waits_for_a_failure_or_cancels_finds_the_report_and_the_original(
+    sttd: Daemon, wav: Path
+) -> None:
+    junk = b"this is no recording" * 50
+    failed = sttd.state / "failed"
+    with Client(sttd.endpoint) as client:
+        for number in range(20):
+            name = f"{number}.wav"
+            client.wait([client.submit(junk, name=name).job])
+            assert (failed / f"{name}.error.json").exists()
+            assert (failed / name).exists()
+        running = client.submit(wav, options={"options": LONG}).job
+        sttd.until("job.started", job=running)
+        assert client.cancel(running).state == "cancelled"
+        assert (failed / wav.name).exists()
+
+
 def test_an_idle_daemon_that_is_stopped_says_that_it_is_drained(sttd: Daemon) -> None:
     assert sttd.stop() == 0
     names = [e["event"] for e in sttd.events() if e["event"].startswith("daemon.")]
