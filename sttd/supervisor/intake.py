@@ -18,6 +18,7 @@ from sttd.supervisor.durable import StorageFull
 from sttd.supervisor.fetches import FetchError, Fetches, name_of
 from sttd.supervisor.ledger import LedgerFull
 from sttd.supervisor.records import JobRow
+from sttd.supervisor.room import BelowFloorError
 from sttd.supervisor.submissions import UnsettledError
 from sttd.wire import options as job_options
 from sttd.wire import replies as answer
@@ -32,6 +33,16 @@ HINTS = {
     Code.ENVIRONMENT: "make room on the disk",
 }
 NO_ROOM = (StorageFull, LedgerFull)
+# Whatever else a submission meets passes as it is: a broken disk or ledger, and our own mistakes.
+REFUSALS = (
+    job_options.OptionsError,
+    QueueFullError,
+    RefusedError,
+    UnsettledError,
+    FetchError,
+    OSError,
+    *NO_ROOM,
+)
 
 
 class Intake:
@@ -46,7 +57,7 @@ class Intake:
         try:
             job_options.convert(request.options)
             known = await self._arrivals.admit(request.key)
-        except (job_options.OptionsError, QueueFullError, UnsettledError) as error:
+        except REFUSALS as error:
             return _refusal(error)
         return None if known is None else _submitted(known, duplicate=True)
 
@@ -102,14 +113,7 @@ class Intake:
 async def _answered(accepted: Awaitable[tuple[JobRow, bool]]) -> answer.Reply:
     try:
         row, duplicate = await accepted
-    except (
-        job_options.OptionsError,
-        QueueFullError,
-        RefusedError,
-        UnsettledError,
-        FetchError,
-        *NO_ROOM,
-    ) as error:
+    except REFUSALS as error:
         return _refusal(error)
     return _submitted(row, duplicate=duplicate)
 
@@ -131,6 +135,12 @@ def _refusal(error: Exception) -> answer.Reply:
             return answer.Error.of(Code.BUSY, str(error), HINTS[Code.BUSY])
         case QueueFullError():
             return answer.Error.of(Code.QUEUE_FULL, str(error), "wait, or raise limits.max_queued")
+        case BelowFloorError():
+            hint = "make room, or lower limits.min_free_disk"
+            return answer.Error.of(Code.ENVIRONMENT, str(error), hint)
+        case OSError():
+            hint = "see that the disks of state_dir and outbox.path are there and can be written"
+            return answer.Error.of(Code.ENVIRONMENT, str(error), hint)
         case _:
             return no_room(error)
 

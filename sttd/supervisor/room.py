@@ -6,11 +6,16 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from sttd.supervisor.durable import StorageFull
 from sttd.supervisor.records import Counts
 
 
 class QueueFullError(Exception):
-    """Nothing more is taken in just now; the message says why and what lifts it."""
+    """As many jobs wait as may; the message says how many."""
+
+
+class BelowFloorError(StorageFull):
+    """So little room is left on a disk that nothing more is taken in; the message says where."""
 
 
 class Room:
@@ -32,12 +37,12 @@ class Room:
     async def left(self, claiming: int) -> int:
         """How many more jobs may be claimed, at least one; `claiming` are under way already.
 
-        Raises QueueFullError when there is no room, OSError when a disk cannot be asked.
+        Raises QueueFullError, BelowFloorError, and OSError when a disk cannot be asked.
         """
         for folder in self._disks:
             disk = os.statvfs(folder)
             if disk.f_bavail * disk.f_frsize < self.min_free_disk:
-                raise QueueFullError(
+                raise BelowFloorError(
                     f"less than limits.min_free_disk ({self.min_free_disk} bytes) is free on the "
                     f"disk of {folder}; make room"
                 )

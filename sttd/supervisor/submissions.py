@@ -77,7 +77,8 @@ class Submissions:
     async def admit(self, key: str | None) -> JobRow | None:
         """The job that is known under this key; None when a new one may be submitted.
 
-        Raises QueueFullError when there is no room for it, UnsettledError when that cannot be told.
+        Raises QueueFullError or BelowFloorError when there is no room for it, OSError when its
+        disk is away, UnsettledError when it cannot be told yet.
         """
         async with self._alone(key):
             known = await self._known(key)
@@ -127,7 +128,7 @@ class Submissions:
 
         `options` are those of a sidecar, as JSON; what they say of priority yields to `priority`.
         Returns the job, durably accepted, and whether its key was known before. Raises
-        OptionsError, QueueFullError, UnsettledError, StorageFull, LedgerFull: then there is no job.
+        OptionsError, StorageFull, LedgerFull, and as `admit`: then there is no job.
         """
         wishes = job_options.decode(options)
         async with self._alone(key):

@@ -370,8 +370,10 @@ def test_below_the_floor_nothing_is_claimed_and_nothing_is_lost(tmp_path: Path) 
         trouble = sttd.until("inbox.trouble")
         assert "min_free_disk" in trouble["message"]
         assert degraded(m)()
-        with Client(sttd.endpoint) as client, pytest.raises(SttdError, match="min_free_disk"):
+        with Client(sttd.endpoint) as client, pytest.raises(Refused, match="min_free_disk") as told:
             client.submit(wav.read_bytes(), name="b.wav")
+        assert told.value.code == "environment"
+        assert "lower limits.min_free_disk" in told.value.hint
         assert faults.rows(m) == []
         assert (sttd.state / "inbox" / "a.wav").exists()
         filling.unlink()
@@ -411,6 +413,23 @@ def test_a_state_directory_that_is_unmounted_and_mounted_again_is_survived(tmp_p
         sttd.drop("back.wav", wav)
         assert sttd.transcript("back")
         eventually(lambda: healthy(m), "it is healthy again")
+        assert sttd.stop() == 0
+
+
+def test_a_submission_while_the_outbox_is_away_is_told_what_is_missing(tmp_path: Path) -> None:
+    wav = tone(tmp_path / "talk.wav", 0.3)
+    with machine() as m:
+        sttd = m.sttd
+        sttd.start()
+        outbox = sttd.state / "outbox"
+        outbox.rename(outbox.with_name("away"))
+        with Client(sttd.endpoint) as client:
+            with pytest.raises(Refused, match=str(outbox)) as told:
+                client.submit(wav, key="k")
+            assert (told.value.code, "outbox.path" in told.value.hint) == ("environment", True)
+            outbox.with_name("away").rename(outbox)
+            client.submit(wav, key="k")
+        assert sttd.transcript("talk")
         assert sttd.stop() == 0
 
 
