@@ -151,9 +151,9 @@ class Submissions:
         return known
 
     async def _accept(self, path: Path, make: Callable[[Signature], NewJob]) -> JobRow:
-        await self._room.left(self._under_way)
-        self._under_way += 1
+        self._under_way += 1  # before there is anything to wait for: those who ask now are many
         try:
+            await self._room.left(self._under_way - 1)
             [row] = await self._ledger.begin([make(await asyncio.to_thread(self._sync, path))])
             return await self._settle(row)
         finally:

@@ -710,6 +710,24 @@ def test_nothing_is_submitted_into_a_full_queue_but_a_known_key_is_answered(
     asyncio.run(story())
 
 
+def test_the_queue_is_not_overrun_by_those_who_submit_at_the_same_moment(tmp_path: Path) -> None:
+    async def story() -> None:
+        world = World(tmp_path, max_queued=3)
+        async with living(world):
+            arrivals = world.arrivals()
+            paths = [world.spool.new_upload() for _ in range(12)]
+            for path in paths:
+                path.write_bytes(b"sound")
+            told = await asyncio.gather(
+                *(arrivals.accept_upload(path, name=path.name) for path in paths),
+                return_exceptions=True,
+            )
+            assert [type(one) for one in told if isinstance(one, Exception)] == [QueueFullError] * 9
+            assert (await world.ledger.counts()).queued == 3
+
+    asyncio.run(story())
+
+
 def test_invalid_options_of_a_submission_are_an_error(tmp_path: Path) -> None:
     async def story() -> None:
         world = World(tmp_path)
