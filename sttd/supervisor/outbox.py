@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sttd.supervisor import durable, names
+from sttd.supervisor import durable
 from sttd.supervisor.manifest import read_manifest
 from sttd.supervisor.originals import Originals
 from sttd.supervisor.publication import (
@@ -27,6 +26,7 @@ from sttd.supervisor.publication import (
     StagingError,
     Wish,
     is_of,
+    led_around,
 )
 from sttd.supervisor.records import JobRow, Signature
 from sttd.supervisor.spool import Spool
@@ -68,22 +68,15 @@ class Outbox:
 
     def around(self, stem: str) -> str:
         """The stem, led around files that stand where its folders should be: a-2/meeting."""
-        prefix, base = names.split(stem)
-        clear = ""
-        for part in prefix.split("/")[:-1]:
-            number, free = 1, part
-            while not _can_be_folder(self.path / clear / free):
-                number += 1
-                free = f"{part}-{number}"
-            clear += free + "/"
-        return clear + base
+        return led_around(self.path, stem)
 
     # -- publication --------------------------------------------------------------------------
     def publish(self, staging: Path | str, out_name: str, outputs: Sequence[Output]) -> list[str]:
         """Move the outputs (the manifest last) to `out_name`.*; their paths beneath the outbox.
 
-        May be repeated. Raises NameTakenError, StagingError, StorageFull (all of which leave
-        nothing visible and the staging folder as it was) and StorageBroken.
+        Led `around` what stands there by now. May be repeated. Raises NameTakenError, StagingError,
+        StorageFull (all of which leave nothing visible and the staging folder as it was) and
+        StorageBroken.
         """
         [done] = self.publish_all([Wish(str(staging), out_name, outputs)])
         if isinstance(done, Exception):
@@ -110,18 +103,19 @@ class Outbox:
         None: there is no complete result. Raises as `publish`.
         """
         staging = self.staging(row.id, row.attempt)
-        if not is_of(self.path / (row.out_name + MANIFEST), row.id):
+        name = self.around(row.out_name)
+        if not is_of(self.path / (name + MANIFEST), row.id):
             ready = _ready(staging, row)
             if ready is None:
                 return None
-            self.publish(staging, row.out_name, ready)
-        manifest = read_manifest(self.path / (row.out_name + MANIFEST))
+            self.publish(staging, name, ready)
+        manifest = read_manifest(self.path / (name + MANIFEST))
         assert manifest is not None
-        durable.sync_folder((self.path / row.out_name).parent)
+        durable.sync_folder((self.path / name).parent)
         found = [
-            row.out_name + suffix
+            name + suffix
             for suffix in sorted(SUFFIXES, key=MANIFEST.__eq__)
-            if os.path.lexists(f"{self.path}/{row.out_name}{suffix}")
+            if os.path.lexists(f"{self.path}/{name}{suffix}")
         ]
         source = manifest.source
         return Finished(found, source.duration_s, source.sha256, len(manifest.segments))
@@ -196,10 +190,3 @@ def _ready(staging: Path, row: JobRow) -> list[Output] | None:
             files.sort(key=name.__eq__)
             return [Output(each, (staging / each).lstat().st_size, "") for each in files]
     return None
-
-
-def _can_be_folder(path: Path) -> bool:
-    try:
-        return stat.S_ISDIR(path.lstat().st_mode)
-    except FileNotFoundError:
-        return True

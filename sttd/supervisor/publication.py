@@ -70,6 +70,10 @@ class Publication:
     def place_siblings(self) -> None:
         """Check everything; make all but the manifest visible."""
         job = _job_of(self.staging)
+        # a file may have come to stand there after the name was reserved: m.json of m.wav, for
+        # recordings in a folder m.json
+        self.name = led_around(self._outbox, self.name)
+        self.folder = os.path.dirname(f"{self._outbox}/{self.name}")
         self._plan = _plan(self._outputs, self.name)
         self.finals = [final for _, final in self._plan]
         self._there = is_of(f"{self._outbox}/{self.finals[-1]}", job)
@@ -118,6 +122,24 @@ class Publication:
                 raise StagingError(f"{place} has not the {output.bytes} bytes that were told")
         if not is_of(place, job):
             raise StagingError(f"{place} is no manifest of job {job}")
+
+
+def led_around(outbox: str | Path, stem: str) -> str:
+    """The stem, led around files that stand where its folders should be: a-2/meeting."""
+    prefix, base = names.split(stem)
+    clear = ""
+    for part in prefix.split("/")[:-1]:
+        number, free = 1, part
+        while not _can_be_folder(f"{outbox}/{clear}{free}"):
+            number += 1
+            free = f"{part}-{number}"
+        clear += free + "/"
+    return clear + base
+
+
+def _can_be_folder(path: str) -> bool:
+    status = _status(path)
+    return status is None or stat.S_ISDIR(status.st_mode)
 
 
 def is_of(manifest: str | Path, job: str) -> bool:

@@ -270,3 +270,18 @@ def test_a_name_that_is_no_text_is_carried_through_byte_for_byte(wav: Path) -> N
         kept = os.listdir(os.fsencode(sttd.state / "done"))
         assert sorted(kept) == sorted(name + b".wav" for name in names)
         assert sttd.stop() == 0
+
+
+def test_a_folder_that_is_called_like_the_manifest_of_its_neighbour_is_gone_around(
+    wav: Path,
+) -> None:
+    with daemon(pool={"workers": 2}) as sttd:
+        sttd.drop("m.json/x.wav", wav, {"options": {"sleep_s": 1.0}})
+        sttd.drop("m.wav", wav)
+        sttd.start()
+        assert sttd.transcript("m.json-2/x")["source"]["name"] == "m.json/x.wav"
+        assert sttd.transcript("m")["source"]["name"] == "m.wav"
+        done = {e["source"]: e for e in [sttd.until("job.succeeded", n) for n in (1, 2)]}
+        assert [e["attempt"] for e in done.values()] == [1, 1]
+        assert "m.json-2/x.json" in done["m.json/x.wav"]["outputs"]
+        eventually(lambda: sttd.leftovers() == [])

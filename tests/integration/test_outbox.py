@@ -268,6 +268,20 @@ def test_stems_are_led_around_files_that_stand_where_folders_should(home: Home) 
     assert home.outbox.around("b/c/meeting") == "b/c/meeting"
 
 
+def test_a_file_that_came_to_stand_where_a_folder_should_be_is_gone_around_at_the_last_moment(
+    home: Home,
+) -> None:
+    row = home.job("m.json/x.wav")
+    staging, outputs = home.stage(row.id, stem="x")
+    (home.root / "outbox" / "m.json").write_bytes(b"{}")
+    published = home.outbox.publish(staging, "m.json/x", outputs)
+    assert published == [f"m.json-2/x.{suffix}" for suffix in ("txt", "srt", "azure.json", "json")]
+    assert (home.root / "outbox" / "m.json").read_bytes() == b"{}"
+    finished = home.outbox.finish(row)  # an end in between
+    assert finished is not None
+    assert sorted(finished.outputs) == sorted(published)
+
+
 # -- adoption ---------------------------------------------------------------------------------
 def test_a_complete_staging_folder_of_the_last_attempt_is_adopted(home: Home) -> None:
     row = home.job("meeting.wav")
