@@ -46,6 +46,7 @@ Record = Mapping[str, object]
 Listener = Callable[[str, Record], None]
 Format = Literal["json", "console", "auto"]
 
+MOST_HELD = 1000  # records, for listeners that are still to come
 LONGEST_TEXT = 4096  # characters of one field; what an engine says may be endless
 MOST_ITEMS = 100
 
@@ -80,6 +81,8 @@ class Log:
         self._stream = stream
         self._environ = environ
         self._listeners: list[Listener] = [publish] if publish else []
+        self._held: list[tuple[str, Record]] = []
+        self._holding = False
         self._clock = clock
         self._strict = strict
         self.configure(format, level)
@@ -105,8 +108,19 @@ class Log:
         )
         self._write = {name: getattr(lazy.bind(), name) for name in PRIORITIES}
 
+    def hold(self) -> None:
+        """Keep what is told from now on for those who will listen, until `let_go`."""
+        self._holding = True
+
+    def let_go(self) -> None:
+        """Everybody listens: what was held is no longer needed."""
+        self._holding = False
+        self._held.clear()
+
     def listen(self, listener: Listener) -> None:
-        """Hand every record to `listener` too, from now on."""
+        """Hand every record to `listener` too: those held so far, and from now on all."""
+        for name, record in self._held:  # and what is told meanwhile
+            listener(name, record)
         self._listeners.append(listener)
 
     def event(self, name: str, /, **fields: object) -> Record:
@@ -121,6 +135,8 @@ class Log:
         head: dict[str, object] = {"timestamp": instant(self._clock()), "level": level}
         record = {**head, "event": name, **values}
         self._write[level](name, **head, **values)
+        if self._holding and len(self._held) < MOST_HELD:
+            self._held.append((name, record))
         for listener in self._listeners:
             listener(name, record)
         return record

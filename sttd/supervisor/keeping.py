@@ -9,9 +9,11 @@ import msgspec
 
 from sttd.supervisor.ledger import Ledger
 from sttd.supervisor.records import EventRow
+from sttd.supervisor.views import nanoseconds
 
 # Events that the ledger does not keep: too many, and of the moment.
 PASSING = frozenset({"job.progress", "worker.trimmed", "worker.output"})
+MILLISECOND = 1_000_000
 
 
 def keeper(ledger: Ledger) -> Callable[[str, Mapping[str, object]], None]:
@@ -30,9 +32,15 @@ def event_row(name: str, record: Mapping[str, object]) -> EventRow:
     rest = {key: value for key, value in record.items() if key not in head}
     job, worker = record.get("job"), record.get("worker")
     return EventRow(
-        at_ns=time.time_ns(),
+        at_ns=_told_ns(record),
         name=name,
         job=str(job) if job else None,
         worker=str(worker) if worker else None,
         fields_json=msgspec.json.encode(rest).decode(),
     )
+
+
+def _told_ns(record: Mapping[str, object]) -> int:
+    """Now, but in the record's own millisecond: it may have been held until the ledger was open."""
+    told = nanoseconds(str(record["timestamp"])) or 0
+    return min(time.time_ns(), told + MILLISECOND - 1)

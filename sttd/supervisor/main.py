@@ -75,6 +75,7 @@ class Daemon:
         lock = take_place(settings)
         self._made.callback(lock.release)
         self._holding = True
+        self.log.hold()
         self.log.event(
             "daemon.started",
             version=__version__,
@@ -92,6 +93,7 @@ class Daemon:
             raise StartError(str(error), EX_CONFIG) from error
         except (LedgerError, ControlError, StorageBroken, OSError) as error:
             raise StartError(str(error)) from error
+        self.log.let_go()
         settle_memory()
 
     async def _compose(self, settings: Settings) -> None:

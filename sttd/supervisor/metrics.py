@@ -48,7 +48,6 @@ class Metrics:
         self._asked: asyncio.Task[Counts] | None = None
         self._at = float("-inf")
         self._loop: Loop | None = None
-        self._meters.heard("daemon.started", {})  # told before anybody could listen
         log.listen(self._meters.heard)
 
     async def serve(self, loop: Loop, where: str) -> None:

@@ -160,6 +160,20 @@ def test_a_reload_turns_notifications_on_and_the_daemons_end_delivers_what_waits
         assert [e["event"] for e in here.got] == events
 
 
+def test_what_is_told_before_anybody_can_listen_is_in_the_history_and_notified(
+    tmp_path: Path,
+) -> None:
+    events = ["daemon.started", "config.warning"]
+    with receiver() as here, daemon(notify={"events": events, "concurrency": 1}) as sttd:
+        sttd.start(env={"STTD_NOTIFY__URL": here.url, "STTD_NO_SUCH_KEY": str(tmp_path)})
+        eventually(lambda: len(here.got) >= 2)
+        assert [e["event"] for e in here.got] == events
+        kept = [json.loads(line) for line in sttd.ctl("events", "--json").stdout.splitlines()]
+        assert [e["event"] for e in kept][:2] == events
+        assert [e["timestamp"] for e in kept][:2] == [e["timestamp"] for e in sttd.events(*events)]
+        assert "STTD_NO_SUCH_KEY" in kept[1]["message"]
+
+
 def notifiers(pid: int) -> list[psutil.Process]:
     children = psutil.Process(pid).children()
     return [child for child in children if child.cmdline()[-1] == "sttd.notifier"]

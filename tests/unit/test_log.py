@@ -153,6 +153,23 @@ def test_listeners_get_the_very_record_whatever_the_level_of_the_log() -> None:
     assert log.text.getvalue() == ""
 
 
+def test_what_was_held_reaches_each_that_listens_later_once_and_in_order() -> None:
+    log = Told()
+    log.event("config.warning", where="", key="a", message="nobody holds it yet")
+    log.hold()
+    log.event("daemon.started", pid=1)
+    heard: list[list[str]] = [[], []]
+    log.listen(lambda name, _record: heard[0].append(name))
+    log.event("daemon.ready", pid=1)
+    log.listen(lambda name, _record: heard[1].append(name))
+    log.let_go()
+    log.event("daemon.drained")
+    late: list[str] = []
+    log.listen(lambda name, _record: late.append(name))
+    assert heard == [["daemon.started", "daemon.ready", "daemon.drained"]] * 2
+    assert late == []
+
+
 @pytest.mark.parametrize(
     ("level", "written"), [("debug", 3), ("info", 2), ("warning", 1), ("error", 0)]
 )
