@@ -64,7 +64,7 @@ def _require_one_disk(settings: Settings) -> None:
             leads = f"leads to {folder.resolve()}, " if folder.is_symlink() else ""
             raise OSError(
                 errno.EXDEV,
-                f"{leads}on another file system than {spool}; originals are renamed from one to "
-                "the other: let both be on the disk of state_dir, and archive from there",
+                f"{leads}on another file system than {spool}, and originals are renamed from one "
+                "to the other",
                 str(folder),
             )

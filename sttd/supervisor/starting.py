@@ -5,6 +5,7 @@ Knows which key of the configuration names which folder, and what an operator ca
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -47,6 +48,9 @@ def _folder_trouble(settings: Settings, error: OSError) -> str:
     if isinstance(error, FileExistsError | NotADirectoryError):
         there = next(each for each in (path, *path.parents) if os.path.lexists(each))
         return _line(settings, key, f"{there} is no folder", "move it away")
+    if error.errno == errno.EXDEV:
+        remedy = "let both be on the disk of state_dir, and archive from there"
+        return _line(settings, key, f"{path}: {error.strerror}", remedy)
     message = f"the folder {path} cannot be used: {error.strerror or error}"
     remedy = f"make it one that user {os.geteuid()} may read and write, or choose another"
     return _line(settings, key, message, remedy)
