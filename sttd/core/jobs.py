@@ -24,6 +24,8 @@ class JobState(enum.StrEnum):
 
 
 FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.WITHDRAWN})
+# over without a transcript: the original is put aside in failed/, from where it may be retried
+PUT_ASIDE = frozenset({JobState.FAILED, JobState.CANCELLED})
 
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     # the file vanished before it was ours: withdrawn

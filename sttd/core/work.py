@@ -66,6 +66,7 @@ class Work:
 
     def dispatch(self, most: int, now: float, out: list[do.Command]) -> None:
         """Give jobs in hand to free workers, and ask for more; at most `most` at once."""
+        held = 0  # beside free workers, for a fresh one: that holds up nobody else
         for job in list(self.hand):
             if (why := self._too_large(job.duration_s, job.segments)) is not None:
                 self.hand.remove(job)
@@ -73,18 +74,17 @@ class Work:
                 continue
             worker = self._worker_for(job) if self.staff.busy() < most else None
             if worker is None:
+                held += self.staff.busy() < most and bool(self.staff.free())
                 continue
             self.hand.remove(job)
             self._assign(worker, job, now, out)
         if self.claiming or self._dry:
             return
         writing = self.staff.writing()  # the next job is asked for while the last is written
-        free = len(self.staff.free())
-        # beside free workers, those in hand wait for a fresh one, and that holds up nobody else
-        hand = 0 if free and len(self.hand) < MOST_HELD else len(self.hand)
+        hand = len(self.hand) - (held if held < MOST_HELD else 0)
         running = self.staff.busy() - writing + hand
         room = min(
-            free + writing - hand,
+            len(self.staff.free()) + writing - hand,
             most - running,
             self.health.allowed(running, now, probing=self._probing()),
         )

@@ -14,7 +14,11 @@ from typing import ClassVar
 
 
 class Child:
-    """A process of ours. `on_exit(exit_code, signal)` comes once, after it was reaped."""
+    """A process of ours. `on_exit(exit_code, signal)` comes once, after it was reaped.
+
+    Raises ProcessLookupError when it is gone; also where no descriptor is left to hold it by:
+    whoever cannot be held is ended.
+    """
 
     held: ClassVar[set[int]] = set()  # pids of all children that somebody holds
 
@@ -22,7 +26,13 @@ class Child:
         self.pid = pid
         self._on_exit = on_exit
         self._loop = asyncio.get_running_loop()
-        self._fd = os.pidfd_open(pid)
+        try:
+            self._fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            raise
+        except OSError as error:
+            os.kill(pid, signal.SIGKILL)  # not reaped yet: the pid is its own
+            raise ProcessLookupError(error.errno, f"it cannot be held: {error}") from error
         self._loop.add_reader(self._fd, self._exited)
         self.held.add(pid)
 

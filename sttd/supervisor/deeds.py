@@ -151,7 +151,9 @@ class Deeds:
         if how.delay_s > 0:
             self._wake_in(how.delay_s)
         self._feed(on.JobsWaiting())
-        await self._settling.drop_staging(job)  # the next attempt has another folder
+        await self._insist(
+            lambda: self._settling.drop_staging(job)
+        )  # the next attempt has another folder
 
     async def give_up(self, how: do.GiveUp) -> None:
         """Failed for good."""
@@ -168,7 +170,7 @@ class Deeds:
             if not await self._insist(lambda: self._fail(how)):
                 return
             try:
-                await self._settling.drop_staging(job)
+                await self._insist(lambda: self._settling.drop_staging(job))
                 await self._insist(lambda: self._settling.put_aside(job.id))
             finally:  # whoever hears of it finds the original and its .error.json in failed/
                 if how.code == "quarantined":
@@ -195,7 +197,7 @@ class Deeds:
             if await self._insist(lambda: self._ledger.cancel(job.id, job.token)) is None:
                 return
             self._log.event("job.cancelled", job=job.id, source=job.name)
-            await self._settling.drop_staging(job)
+            await self._insist(lambda: self._settling.drop_staging(job))
             await self._insist(lambda: self._settling.put_aside(job.id))
 
 

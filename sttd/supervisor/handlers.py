@@ -15,7 +15,7 @@ import msgspec
 
 from sttd import __version__
 from sttd.core import events as on
-from sttd.core.jobs import JobState
+from sttd.core.jobs import FINAL, PUT_ASIDE, JobState
 from sttd.core.supervision import Mode
 from sttd.events import EVENTS
 from sttd.log import Record
@@ -32,7 +32,7 @@ from sttd.supervisor.machine import resident_bytes
 from sttd.supervisor.memory import Memory
 from sttd.supervisor.records import EventRow, JobRow, Selection, printable
 from sttd.supervisor.remembering import Remembering
-from sttd.supervisor.settling import RETRYABLE, Settling
+from sttd.supervisor.settling import Settling
 from sttd.supervisor.waiting import POLL_S, Waiting
 from sttd.wire import replies as answer
 from sttd.wire import requests as ask
@@ -40,6 +40,7 @@ from sttd.wire import views
 from sttd.wire.codes import Code
 
 RETRY_BATCH = 500
+CANCEL_S = 5.0  # beyond the worker's grace
 
 
 class Handlers:
@@ -231,24 +232,32 @@ class Handlers:
         return answer.Jobs(views.JobsView(jobs=jobs))
 
     async def _cancel(self, request: ask.Cancel, _peer: Peer) -> answer.Reply:
-        row = await self._ledger.job(request.job)
-        if row is None:
-            return await self._unknown(request.job)
-        if row.state is JobState.RUNNING:
-            self._loop.feed(on.CancelRequested(row.id))
-            await self._waiting.at_rest([row.id], self._loop.settings.recycle.grace + 5.0)
-        else:
-            async with self._settling.alone(row.id):
-                if await self._ledger.cancel(row.id, None) is not None:
-                    self._loop.log.event("job.cancelled", job=row.id, source=row.name)
-                    await self._settling.put_aside(row.id)
-        after = await self._ledger.job(row.id)
-        if after is None or after.state is not JobState.CANCELLED:
-            state = row.state if after is None else after.state
-            return answer.Error.of(
-                Code.WRONG_STATE, f"job {row.id} is {state.value}", "only waiting or running jobs"
-            )
-        return answer.OneJob(shape.job_view(after))
+        deadline = time.monotonic() + self._loop.settings.recycle.grace + CANCEL_S
+        while True:
+            row = await self._ledger.job(request.job)
+            if row is None:
+                return await self._unknown(request.job)
+            if row.state is JobState.RUNNING:
+                self._loop.feed(on.CancelRequested(row.id))
+            elif row.state not in FINAL:
+                await self._cancel_waiting(row)
+            left_s = deadline - time.monotonic()
+            # between two attempts it is with nobody for a moment: it is asked for again
+            rows = await self._waiting.at_rest([row.id], max(0.0, min(POLL_S, left_s)))
+            row = rows.get(row.id, row)
+            if row.state in FINAL or left_s <= 0:
+                break
+        if row.state is JobState.CANCELLED:
+            return answer.OneJob(shape.job_view(row))
+        return answer.Error.of(
+            Code.WRONG_STATE, f"job {row.id} is {row.state.value}", "only waiting or running jobs"
+        )
+
+    async def _cancel_waiting(self, row: JobRow) -> None:
+        async with self._settling.alone(row.id):
+            if await self._ledger.cancel(row.id, None) is not None:
+                self._loop.log.event("job.cancelled", job=row.id, source=row.name)
+                await self._settling.put_aside(row.id)
 
     async def _retry(self, request: ask.Retry, _peer: Peer) -> answer.Reply:
         if request.job is None:
@@ -258,11 +267,11 @@ class Handlers:
             return await self._unknown(request.job)
         if objection := self._settling.objection(row):
             return answer.Error.of(Code.WRONG_STATE, f"job {row.id}: {objection}")
-        retried = row.state in RETRYABLE and await self._retry_one(row)
+        retried = row.state in PUT_ASIDE and await self._retry_one(row)
         row = await self._ledger.job(row.id) or row
         if retried:
             return answer.OneJob(shape.job_view(row))
-        if row.state in RETRYABLE:
+        if row.state in PUT_ASIDE:
             message = f"the original of job {row.id} is gone from {row.original}"
             return answer.Error.of(Code.WRONG_STATE, message, "submit the recording again")
         message = f"job {row.id} is {row.state.value}"

@@ -282,9 +282,7 @@ class Pool:
             return
         try:
             worker.child = Child(pid, lambda code, number: self._gone(worker, code, number))
-        except OSError as error:
-            if not isinstance(error, ProcessLookupError):  # no descriptor: not to be held, or known
-                os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError as error:  # it lived for less than a sweep of the strays
             self._forget(worker, None, None, f"it was gone before it was known: {error}")
             return
         self._fork_decoder(worker)

@@ -11,21 +11,20 @@ import contextlib
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from weakref import WeakValueDictionary
 
 import msgspec
 
 from sttd.config import Settings
-from sttd.core.jobs import Job, JobState
+from sttd.core.jobs import PUT_ASIDE, Job, JobState
 from sttd.supervisor.batching import Batching
 from sttd.supervisor.ledger import Ledger
+from sttd.supervisor.locks import Locks
 from sttd.supervisor.outbox import NameTakenError, Outbox, Wish
 from sttd.supervisor.records import Attempt, JobRow
 from sttd.supervisor.spool import Spool
 from sttd.wire.codes import Code
 from sttd.wire.messages import Done
 
-RETRYABLE = frozenset({JobState.FAILED, JobState.CANCELLED})
 MOST_NAMES = 100  # strangers' files in the way of an output before we give up
 
 
@@ -39,8 +38,7 @@ class Settling:
         self._spool = spool
         self._publications = Batching(self._publish_all, self._more_coming)
         self._originals = Batching(self._dispose_successes, self._more_coming)
-        # one for each job whose files somebody moves just now
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks = Locks()  # by job
         # whether other jobs may be about to come to rest: whoever gives them out knows
         self.more_coming: Callable[[], bool] = lambda: True
 
@@ -82,9 +80,9 @@ class Settling:
         """To be held by whoever lets a job come to rest, or takes it up again from there.
 
         From the ledger's row to the last event: so nobody moves what somebody else is moving, and
-        what is told is told in order. The lock lives as long as somebody has it.
+        what is told is told in order.
         """
-        return self._locks.setdefault(job, asyncio.Lock())
+        return self._locks.of(job)
 
     async def put_aside(self, job: str) -> None:
         """Put the original of a failed or cancelled job into failed/, and empty its spool folder.
@@ -92,7 +90,7 @@ class Settling:
         Done once: nothing is done for a job that is put aside, or queued again. Held: `alone`.
         """
         row = await self._ledger.job(job)
-        if row is None or row.disposed or row.state not in RETRYABLE:
+        if row is None or row.disposed or row.state not in PUT_ASIDE:
             return
         attempts = await self._ledger.attempts(job)
         original = await asyncio.to_thread(self._set_aside, row, attempts)
@@ -117,7 +115,7 @@ class Settling:
         """
         async with self.alone(job):
             row = await self._ledger.job(job)
-            if row is None or row.state not in RETRYABLE or not await self._reclaim(row):
+            if row is None or row.state not in PUT_ASIDE or not await self._reclaim(row):
                 return False
             if not await self._ledger.retry(job):
                 return False

@@ -13,13 +13,13 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
-from weakref import WeakValueDictionary
 
 from sttd.core.jobs import JobState
 from sttd.supervisor import durable, names
 from sttd.supervisor.acceptance import Acceptance, ClaimLedger, Settled
 from sttd.supervisor.durable import StorageFull
 from sttd.supervisor.ledger import LedgerFull
+from sttd.supervisor.locks import Locks
 from sttd.supervisor.records import JobRow, NewJob, Signature
 from sttd.supervisor.reference import copy_in
 from sttd.supervisor.room import Room
@@ -71,8 +71,7 @@ class Submissions:
         self._tell = tell
         self._hand_over = hand_over
         self._under_way = 0
-        # one for each key that somebody submits under just now
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks = Locks()  # by key
 
     async def admit(self, key: str | None) -> JobRow | None:
         """The job that is known under this key; None when a new one may be submitted.
@@ -140,8 +139,8 @@ class Submissions:
         return known, True
 
     def _alone(self, key: str | None) -> AbstractAsyncContextManager[object]:
-        """Held from the look for a key until its job is settled; the lock lives as long as that."""
-        return nullcontext() if key is None else self._locks.setdefault(key, asyncio.Lock())
+        """Held from the look for a key until its job is settled."""
+        return nullcontext() if key is None else self._locks.of(key)
 
     async def _known(self, key: str | None) -> JobRow | None:
         """Held: `_alone`. So a claim that is found open is one that an error has left so."""

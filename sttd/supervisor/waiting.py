@@ -9,13 +9,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from sttd.core.jobs import FINAL, JobState
+from sttd.core.jobs import FINAL, PUT_ASIDE
 from sttd.supervisor.bell import Bell
 from sttd.supervisor.records import JobRow
 
 POLL_S = 0.05  # how often to look again when nothing rang
 PATIENCE_S = 3.0  # with an original that a full disk keeps from being put away
-PUT_ASIDE = frozenset({JobState.FAILED, JobState.CANCELLED})
 
 
 class WaitingLedger(Protocol):

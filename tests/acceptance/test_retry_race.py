@@ -62,6 +62,23 @@ def test_a_job_is_cancelled_and_retried_in_one_breath(tmp_path: Path) -> None:
         check(sttd, attempts=None)
 
 
+def test_a_job_that_fails_again_and_again_is_cancelled_between_two_attempts(
+    tmp_path: Path,
+) -> None:
+    wav = tone(tmp_path / "talk.wav", 0.2)
+    tries = {"backoff": 0, "max_attempts": 100}
+    with daemon(pool={"workers": 1}, retry=tries) as sttd:
+        sttd.start()
+        with Client(sttd.endpoint) as client:
+            for number in range(12):
+                options = {"options": {"raise": "transient", "sleep_s": 0.02}}
+                job = client.submit(wav, name=f"{number}.wav", options=options).job
+                sttd.until("job.started", job=job, attempt=2)
+                assert client.cancel(job).state == "cancelled"
+        eventually(lambda: sttd.leftovers() == [])
+        assert sttd.stop() == 0
+
+
 def test_all_that_failed_is_retried_while_more_is_failing(tmp_path: Path) -> None:
     wav = tone(tmp_path / "talk.wav", 0.2)
     with daemon(retry={"max_attempts": 1}, pool={"workers": 2}) as sttd:

@@ -45,6 +45,14 @@ async def pool_of(engine: str) -> AsyncIterator[tuple[Pool, Recorder]]:
         await pool.close()
 
 
+async def a_worker(pool: Pool, told: Recorder, name: str = "w-1") -> None:
+    """The first: with the templates, and ready."""
+    pool.start_templates(1, renew=False)
+    await told.until("template_ready", 1)
+    pool.fork(name, 1)
+    await told.until("said", name, kind=say.Ready)
+
+
 @pytest.fixture(autouse=True)
 def subreaper() -> Iterator[None]:
     """For these tests alone: elsewhere an orphan that nobody here reaps would seem to live."""
@@ -90,10 +98,7 @@ def a_job(tmp_path: Path, extra: str = "{}") -> say.Run:
 def test_a_worker_transcribes_and_writes_every_output(tmp_path: Path) -> None:
     async def body() -> None:
         async with pool_of("Echo") as (pool, told):
-            pool.start_templates(1, renew=False)
-            await told.until("template_ready", 1)
-            pool.fork("w-1", 1)
-            await told.until("said", "w-1", kind=say.Ready)
+            await a_worker(pool, told)
             pool.send("w-1", a_job(tmp_path))
             done = (await told.until("said", "w-1", kind=say.Done))[-1]
             assert done.duration_s == pytest.approx(1.5)
@@ -108,10 +113,7 @@ def test_a_worker_transcribes_and_writes_every_output(tmp_path: Path) -> None:
 def test_what_an_engine_says_that_is_no_text_is_mended_and_kills_no_worker(tmp_path: Path) -> None:
     async def body() -> None:
         async with pool_of("Careless") as (pool, told):
-            pool.start_templates(1, renew=False)
-            await told.until("template_ready", 1)
-            pool.fork("w-1", 1)
-            await told.until("said", "w-1", kind=say.Ready)
+            await a_worker(pool, told)
             pool.send("w-1", a_job(tmp_path, '{"raise": true}'))
             failed = (await told.until("said", "w-1", kind=say.Failed))[-1]
             assert (failed.kind, failed.retry_after_s, failed.segments) == ("throttled", 12.0, 1)
@@ -128,10 +130,7 @@ def test_what_an_engine_says_that_is_no_text_is_mended_and_kills_no_worker(tmp_p
 def test_what_is_no_segment_is_a_failed_attempt_that_committed_nothing(tmp_path: Path) -> None:
     async def body() -> None:
         async with pool_of("Mistaken") as (pool, told):
-            pool.start_templates(1, renew=False)
-            await told.until("template_ready", 1)
-            pool.fork("w-1", 1)
-            await told.until("said", "w-1", kind=say.Ready)
+            await a_worker(pool, told)
             for number, kind in enumerate(WRONG, 1):
                 job = a_job(tmp_path, f'{{"wrong": "{kind}"}}')
                 pool.send("w-1", msgspec.structs.replace(job, attempt=number))
@@ -149,10 +148,7 @@ def test_what_is_no_segment_is_a_failed_attempt_that_committed_nothing(tmp_path:
 def test_an_end_too_far_away_leaves_nothing_unheard_when_its_worker_dies(tmp_path: Path) -> None:
     async def body() -> None:
         async with pool_of("Overrunning") as (pool, told):
-            pool.start_templates(1, renew=False)
-            await told.until("template_ready", 1)
-            pool.fork("w-1", 1)
-            await told.until("said", "w-1", kind=say.Ready)
+            await a_worker(pool, told)
             job = a_job(tmp_path)
             tone(Path(job.spool) / "audio", 5.0)
             pool.send("w-1", job)
@@ -175,10 +171,7 @@ def test_the_times_of_an_engine_that_reads_the_recording_itself_are_kept(
 ) -> None:
     async def body() -> None:
         async with pool_of("Deaf") as (pool, told):
-            pool.start_templates(1, renew=False)
-            await told.until("template_ready", 1)
-            pool.fork("w-1", 1)
-            await told.until("said", "w-1", kind=say.Ready)
+            await a_worker(pool, told)
             job = a_job(tmp_path)
             record(Path(job.spool) / "audio", 3.0, BY_SUFFIX[suffix], options=options)
             pool.send("w-1", job)

@@ -100,6 +100,22 @@ def test_a_budget_counts_for_nothing_where_memory_is_not_to_limit_jobs() -> None
     assert len(world.alive) == 3
 
 
+def test_a_shortage_lets_no_more_jobs_be_taken_in_hand_than_one_to_be_next() -> None:
+    world = sized(workers=4)
+    world.feed(on.RoomSampled(available=64_000 * MIB, budget=64_000 * MIB, pressure=50.0))
+    world.tick()
+    world.submit(10)
+    world.answer_claim()
+    (worker,) = world.jobs
+    for _ in range(5):
+        world.writes(worker)
+        while world.claims:
+            world.answer_claim()
+        world.tick()
+    assert len(world.jobs) == 1
+    assert len(world.core.work.hand) == 1
+
+
 def test_a_shortage_is_told_once_and_again_only_when_more_than_its_figure_changes() -> None:
     world = sized(workers=4)
     for available in (300, 310, 290, 305):
