@@ -31,9 +31,11 @@ OFTEN = {"supervisor": 2, "template": 1, "worker": 5, "decoder": 4}
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP)
 
 
-def kill_and_recover(m: Machine, *, mutant: tuple[str, ...] = (), **cut: object) -> bool:
+def kill_and_recover(
+    m: Machine, *, mutant: tuple[str, ...] = (), only: tuple[str, ...] = (), **cut: object
+) -> bool:
     """Whether the life was cut before it was over; the invariants hold afterwards."""
-    story = faults.tell(m)
+    story = faults.tell(m, *only)
     struck = faults.live(m, story, how="kill", writes=True, mutants=mutant, **cut)
     if struck:
         faults.no_orphans(m)
@@ -75,8 +77,12 @@ def test_a_kill_before_every_operation_until_it_survives() -> None:
 
 
 def test_the_checks_turn_red_when_the_recording_is_moved_before_its_row_is_committed() -> None:
+    # that one alone: the first row could be of what is submitted, and nothing moved as yet
+    only = ("a.wav",)
     with machine() as m, pytest.raises(ViolationError):
-        kill_and_recover(m, mutant=("rename_first",), label=r"^commit ledger .*insert_job", nth=1)
+        assert kill_and_recover(
+            m, mutant=("rename_first",), only=only, label=r"^commit ledger .*insert_job"
+        ), "the cut never came by"
 
 
 # -- at random ------------------------------------------------------------------------------------
