@@ -18,6 +18,7 @@ from typing import Protocol
 import msgspec
 
 from sttd.core.jobs import JobState
+from sttd.supervisor import descriptors
 from sttd.supervisor.acceptance import Acceptance, Settled
 from sttd.supervisor.doorbell import Doorbell
 from sttd.supervisor.durable import StorageFull, Syncer
@@ -33,7 +34,7 @@ from sttd.supervisor.submissions import SubmissionLedger, Submissions
 
 __all__ = ["ArrivalSettings", "Arrivals", "Listener", "QueueFullError", "RefusedError"]
 
-BATCH = 128  # recordings claimed together: some three descriptors each while they are synced
+BATCH = 128  # recordings claimed together
 _FIRST_BATCH = 16  # ... and by a scan's first piece: the first job need not wait for many
 _TRY_AGAIN_S = 1.0  # after trouble, and for what is still being written in the spool
 # what may pass by itself: nothing is claimed until it has
@@ -250,8 +251,9 @@ class Arrivals:
         left = await self._room.left(len(self._pending))
         if len(wanted) > left:
             self._schedule.ask()
-        for start in range(0, min(left, len(wanted)), BATCH):
-            await self._claim(wanted[start : min(start + BATCH, left)])
+        step = min(BATCH, descriptors.recordings_at_once())
+        for start in range(0, min(left, len(wanted)), step):
+            await self._claim(wanted[start : min(start + step, left)])
 
     async def _claim(self, candidates: Sequence[Candidate]) -> None:
         """Steps 3 to 9 for a batch; from 5 on while the next one is being prepared."""

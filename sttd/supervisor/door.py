@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import socket
 import struct
 import threading
@@ -28,9 +27,8 @@ from typing import Protocol
 import zmq
 
 from sttd.linux import PAGE
+from sttd.supervisor import descriptors
 
-MOST = 1024  # connections to both sockets
-SHARE = 4  # at most a quarter of the descriptors this process may have
 MOST_GROWN = 128 << 20  # bytes of memory; 64 requests and 32 uploads take far less
 WEIGH_MS = 100  # while anybody is connected
 SETTLE_S = 1.0  # until what the disconnected have left is freed
@@ -38,12 +36,6 @@ SETTLE_S = 1.0  # until what the disconnected have left is freed
 _OPENED = zmq.Event.ACCEPTED
 _GONE = zmq.Event.DISCONNECTED | zmq.Event.CLOSED
 _HEAD = struct.Struct("=Hi")  # the event, and the descriptor
-
-
-def limit() -> int:
-    """How many connections this process can bear."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST if soft == resource.RLIM_INFINITY else max(8, min(MOST, soft // SHARE))
 
 
 class Entry(Protocol):
@@ -71,7 +63,7 @@ class Door:
         self._sockets = sockets
         self._listeners = listeners
         self._tell = tell
-        self._most = limit() if most is None else most
+        self._most = descriptors.for_clients() if most is None else most
         self._monitors = [each.get_monitor_socket(_OPENED | _GONE) for each in sockets]
         self._open: set[int] = set()  # descriptors, which libzmq's one thread opens and closes
         self._shut = False

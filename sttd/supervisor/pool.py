@@ -18,6 +18,7 @@ import msgspec
 from sttd import linux
 from sttd.core.recycling import RecyclePolicy
 from sttd.credentials import without_credentials
+from sttd.supervisor import descriptors
 from sttd.supervisor.cgroups import Cgroups
 from sttd.supervisor.child import Child, Strays
 from sttd.supervisor.companions import Companions
@@ -148,6 +149,7 @@ class Pool:
                 self._listener.worker_exited(name, None, None, why)
 
     def _ask_for(self, name: str, generation: int, engine: Template) -> None:
+        descriptors.require(sum(1 for each in self._workers.values() if each.child is None))
         worker = Worker(name, generation, engine, *self._companions.take())
         self._workers[name] = worker
         ours, control = socket.socketpair()

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from sttd.supervisor import durable
+from sttd.supervisor import descriptors, durable
 from sttd.supervisor.access import Peer
 from sttd.supervisor.durable import StorageBroken, StorageFull
 from sttd.wire.codes import Code
@@ -77,7 +77,7 @@ class Uploads:
         self._admit = admit
         self._accept = accept
         self._idle_s = idle_s
-        self._max_open = max_open
+        self._max_open = min(max_open, descriptors.uploads_at_once())
         self._uploads: dict[str, _Upload] = {}
         self._committed: OrderedDict[str, tuple[int | None, Reply]] = OrderedDict()
         self._threads = ThreadPoolExecutor(THREADS, "upload")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from collections import Counter
 
 import psutil
@@ -78,6 +80,14 @@ def test_a_daemon_without_descriptors_for_its_workers_lives_and_says_so() -> Non
         sttd.ctl("scale", "60")
         told = sttd.until("worker.exited", reason="crashed")
         assert "Too many open files" in told["message"]
+        assert "raise LimitNOFILE=" in told["message"]
+        with contextlib.ExitStack() as held:  # they find the descriptors that are kept for them
+            for _ in range(40):
+                one = held.enter_context(socket.socket(socket.AF_UNIX))
+                one.settimeout(30)
+                one.connect(str(sttd.home / "c.sock"))
+                assert one.recv(1) == b"\xff", "libzmq's greeting: it was let in"
+            assert sttd.status()["pool"]
         assert sttd.ctl("scale", "2").returncode == 0
         eventually(lambda: states(sttd) == {"idle": 2, "standby": 1}, deadline_s=60)
         assert sttd.stop() == 0
