@@ -15,7 +15,9 @@ from sttd.wire.replies import Error, Reply
 from sttd.wire.requests import Request
 
 PATIENCE_S = 2.0  # of silence, from a daemon that has answered before
-FIRST_PATIENCE_S = 1.3  # for the first answer: with an interpreter's start it stays within 2 s
+# For the first answer, unless the caller is more patient or less: with an interpreter's start it
+# stays within 2 s.
+FIRST_PATIENCE_S = 1.3
 RESTART_S = 30.0  # for a daemon that hung up on us: it may be starting again
 PING_S = 0.4  # how often a request that takes its time is accompanied by a question
 PING = b"ping"
@@ -81,7 +83,7 @@ class Talk:
 
     def _limit_s(self) -> float:
         if not self._met:
-            return min(self._patience_s, FIRST_PATIENCE_S)
+            return FIRST_PATIENCE_S if self._patience_s == PATIENCE_S else self._patience_s
         return self._restart_s if self._gone else self._patience_s
 
 

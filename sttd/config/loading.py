@@ -185,6 +185,7 @@ def _build(given: Mapping[str, Given], problems: list[Problem]) -> Settings:
                     shown=show(name, one.value),
                 )
             )
+    values = rules.derived(values) | values
     origins = dict.fromkeys(KEYS, "default") | {name: one.where for name, one in given.items()}
     settings: Settings = msgspec.structs.replace(_fill(Settings(), values), origins=origins)
     problems += [

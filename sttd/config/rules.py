@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import msgspec
 from sttd.config.conversion import ValueProblem
 from sttd.config.problems import did_you_mean, nearest
 from sttd.config.sections import Settings
+from sttd.core.recycling import RecyclePolicy
 from sttd.events import EVENTS
 
 # sockaddr_un.sun_path has 108 bytes, one of them the final NUL: unix(7).
@@ -250,6 +251,14 @@ SINGLE: dict[str, Callable[[Any], Any]] = {
     "notify.events": _known_events,
     "notify.timeout": _more_than_zero,
 }
+
+
+def derived(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults that depend on what was given: who lowers the ceiling alone means both lines."""
+    ceiling = values.get("recycle.rss_ceiling", 0)
+    if 0 < ceiling < RecyclePolicy().rss_soft:
+        return {"recycle.rss_soft": ceiling * 3 // 4}
+    return {}
 
 
 # -- values together ---------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -59,16 +60,38 @@ def events(
         live: Iterator[EventView] = iter(())
         if follow:
             live = _while_alive(session, stack.enter_context(session.client.follow(names)))
-        history = session.client.events(
-            since=start, events=names, job=job, worker=worker, limit=limit or default
-        )
-        for event in history:
-            show(event)
-        if not history:
+        ask = partial(session.client.events, events=names, job=job, worker=worker)
+        shown: tuple[EventView, ...] = ()
+        if start is None or limit is not None:
+            pages = iter([ask(since=start, limit=limit or default)])
+        else:
+            pages = _pages(ask, start)
+        for page in pages:
+            for event in page:
+                show(event)
+            shown = (*shown, *page)[-MAX_LISTED:]
+        if not shown:
             _nothing(session, job, worker, follow=follow)
-        for event in _fresh(live, history):
+        for event in _fresh(live, shown):
             if job in (None, event.get("job")) and worker in (None, event.get("worker")):
                 show(event)
+
+
+def _pages(
+    ask: Callable[..., tuple[EventView, ...]], since: str
+) -> Iterator[tuple[EventView, ...]]:
+    """All since then, some at a time, each once.
+
+    Moments are told to the millisecond: a page begins with the one in which the last page ended.
+    """
+    seen: list[EventView] = []  # of that millisecond
+    while True:
+        page = ask(since=since, limit=MAX_LISTED)
+        yield tuple(event for event in page if event not in seen)
+        if len(page) < MAX_LISTED or page[0]["timestamp"] == page[-1]["timestamp"]:
+            return
+        since = str(page[-1]["timestamp"])
+        seen = [event for event in page if event["timestamp"] == since]
 
 
 def _while_alive(session: Session, following: Following) -> Iterator[EventView]:

@@ -16,6 +16,7 @@ from http import HTTPStatus
 Render = Callable[[str], Awaitable[tuple[str, bytes]]]
 
 MOST_CLIENTS = 8  # at once; more are refused
+MOST_REFUSED = 8  # that are told so; more are cut off
 PATIENCE_S = 5.0  # for a whole request, from the first byte awaited to the last one taken
 LARGEST_REQUEST = 8192  # bytes of its head; it has no body
 PAGE = "/metrics"
@@ -46,22 +47,26 @@ class Exposition:
         await asyncio.gather(*self._serving, return_exceptions=True)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._serving) >= MOST_CLIENTS:
-            writer.write(_answer(HTTPStatus.SERVICE_UNAVAILABLE))
-            writer.close()
+        if len(self._serving) >= MOST_CLIENTS + MOST_REFUSED:
+            writer.transport.abort()
             return
-        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        full = len(self._serving) >= MOST_CLIENTS
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer, full=full))
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, full: bool
+    ) -> None:
         """Answer one request; whoever takes too long is cut off."""
         with contextlib.suppress(TimeoutError, OSError, asyncio.IncompleteReadError):
             try:
                 async with asyncio.timeout(PATIENCE_S):
-                    writer.write(await self._answer(reader))
-                    writer.close()
-                    await writer.wait_closed()
+                    if full:
+                        writer.write(_answer(HTTPStatus.SERVICE_UNAVAILABLE))
+                    else:
+                        writer.write(await self._answer(reader))
+                    await _farewell(reader, writer)
             finally:
                 writer.transport.abort()
 
@@ -89,6 +94,18 @@ class Exposition:
             asyncio.get_running_loop().call_exception_handler(about)
             return _answer(HTTPStatus.INTERNAL_SERVER_ERROR)
         return _answer(HTTPStatus.OK, body, media, whole=whole)
+
+
+async def _farewell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Until the client has the whole answer and hangs up.
+
+    Closed with something unread of what it sent, the kernel resets the connection, and the client
+    may lose the answer with it (RFC 9112, 9.6).
+    """
+    await writer.drain()
+    writer.write_eof()
+    while await reader.read(LARGEST_REQUEST):
+        pass
 
 
 def address(listen: str) -> tuple[str, int]:

@@ -95,7 +95,10 @@ class Template:
                 stderr=writing,
                 pass_fds=[sock.fileno()],
                 env=dict(environment),
-                start_new_session=True,  # Ctrl-C at the terminal is for the supervisor alone
+                # Ctrl-C at the terminal is for the supervisor alone. A group, not a session: when
+                # the supervisor is killed the group is orphaned, and the kernel ends whoever is
+                # stopped in it (setpgid(2)), also one that was before it could ask to die with us
+                process_group=0,
             )
         finally:
             os.close(writing)

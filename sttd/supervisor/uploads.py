@@ -103,7 +103,7 @@ class Uploads:
         return Opened(path.name)
 
     async def write(self, request: SubmitChunk, data: memoryview, peer: Peer) -> Reply:
-        """Take a chunk; one that is there already is taken as written."""
+        """Take a chunk; one that is there already, sent again, is taken as written."""
         upload = self._find(request.upload, peer)
         async with upload.lock:
             upload = self._find(request.upload, peer)
@@ -115,7 +115,7 @@ class Uploads:
                     f"{upload.request.bytes} bytes were announced, the chunk ends at {end}",
                 )
             if end > upload.received:
-                if request.offset > upload.received:
+                if request.offset != upload.received:
                     raise _refusal(
                         Code.BAD_OFFSET,
                         f"the chunk begins at {request.offset}, {upload.received} bytes are here",

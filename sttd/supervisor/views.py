@@ -70,8 +70,9 @@ def job_fields(row: JobRow) -> dict[str, object]:
 def job_view(row: JobRow, core: Supervision | None = None) -> views.JobView:
     """A job as clients see it; `core` knows how far a running one is this very moment."""
     fields = job_fields(row)
-    run = run_of(core, row.id) if core else None
-    if run is not None:
+    worker = worker_of(core, row.id) if core else None
+    if worker is not None and (run := worker.run) is not None:
+        fields["worker"] = worker.id  # the ledger knows it with the first progress
         fields["progress_s"] = round(run.position_s, 3)
         fields["duration_s"] = run.duration_s
     elif row.state is JobState.SUCCEEDED and row.duration_s is not None:
@@ -96,8 +97,14 @@ def detail_view(
 
 def run_of(core: Supervision, job: str) -> Run | None:
     """The job's run on a worker, at this moment."""
-    runs = (worker.run for worker in core.staff.workers.values())
-    return next((run for run in runs if run and run.job.id == job), None)
+    worker = worker_of(core, job)
+    return worker.run if worker else None
+
+
+def worker_of(core: Supervision, job: str) -> Worker | None:
+    """Who runs the job at this moment."""
+    workers = core.staff.workers.values()
+    return next((one for one in workers if one.run and one.run.job.id == job), None)
 
 
 def event_view(row: EventRow) -> views.EventView:

@@ -56,8 +56,11 @@ def decode(data: bytes | str, source: str = "options", size: int | None = None) 
     raw = data.encode() if isinstance(data, str) else data
     if len(raw) > MAX_BYTES:
         raise OptionsError(f"{source}: {size or len(raw)} bytes; at most {MAX_BYTES} are read")
+    text = raw.removeprefix(b"\xef\xbb\xbf")
+    if not text.strip():
+        raise OptionsError(f"{source}: it is empty; write a JSON object, or take it away")
     try:
-        return _decoder.decode(raw.removeprefix(b"\xef\xbb\xbf"))
+        return _decoder.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise OptionsError(f"{source}: {_plain(error)}") from error
 

@@ -30,6 +30,7 @@ from sttd.engines import (
 from sttd.wire.journal import SDK_LOG
 from sttd.wire.messages import Done, EngineReport, Failed, Progress, Run, ToWorker
 from sttd.wire.options import JobOptions
+from sttd.worker import leaving
 from sttd.worker.audio import DecodedAudio, DecoderDiedError
 from sttd.worker.channel import Channel
 from sttd.worker.journal import Journal
@@ -120,6 +121,7 @@ class JobRunner:
         try:
             report: Done | Failed = self._transcribe(run, attempt)
         except Exception as error:  # noqa: BLE001 (an engine may raise anything)
+            leaving.insist()
             report = attempt.failed(error)
         finally:
             attempt.close()
@@ -146,6 +148,7 @@ class JobRunner:
                 attempt.listen(segments)
             finally:
                 getattr(segments, "close", _nothing)()  # lets the engine release everything
+            leaving.insist()
             if self._callback_failures:
                 raise RuntimeError(f"inside a callback: {self._callback_failures[0]}")
             audio.count()

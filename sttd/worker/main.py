@@ -16,20 +16,16 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType
 
 from sttd.engines import Engine
 from sttd.wire.messages import Fork, Inspect, Inspected, Load, Ready, Run, Stop, ToWorker
+from sttd.worker import leaving
 from sttd.worker.channel import Channel
 from sttd.worker.inspecting import Inspector
 from sttd.worker.job import Gossip, JobRunner
 from sttd.worker.tidy import Tidier, rss_bytes
 
 EX_DECODER = 71  # EX_OSERR: the companion is gone, so no job can be done here
-
-
-class Leaving(BaseException):
-    """SIGTERM came: unwind, let the engine release everything, end."""
 
 
 def run(
@@ -46,7 +42,7 @@ def run(
     failures = _watch_callbacks()
     gossip = Gossip(control, fork.generation)
     adopt()
-    signal.signal(signal.SIGTERM, _leave)
+    leaving.heed()
     try:
         begin = getattr(engine, "begin_worker", None)
         if begin is not None:
@@ -58,7 +54,7 @@ def run(
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return  # the supervisor is gone: nobody is left to tell
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    except Leaving:
+    except leaving.Leaving:
         pass
     _end(engine)  # like `begin`, it may lose a connection of its own: that is told
 
@@ -93,11 +89,6 @@ def _end(engine: Engine) -> None:
         end()
     sys.stdout.flush()
     sys.stderr.flush()
-
-
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; then comes SIGKILL
-    raise Leaving
 
 
 def _print_to(fd: int) -> None:

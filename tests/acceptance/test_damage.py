@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import ROOT, daemon
+from tests.support.waiting import eventually
 from tests.support.wav import tone
 
 
@@ -55,7 +56,7 @@ def test_a_daemon_with_a_damaged_ledger_refuses_to_start_and_says_what_to_do(
         assert done.returncode == 0, done.stderr
         one.start()
         assert one.transcript("waits")
-        assert one.status()["queue"]["succeeded"] == 11
+        eventually(lambda: one.status()["queue"]["succeeded"] == 11, "the last one is recorded")
         assert one.stop() == 0
 
 

@@ -178,7 +178,7 @@ def test_without_anybody_to_tell_it_to_a_new_beginning_ends_the_stream(
 ) -> None:
     options = {"first": "wrong words", "second": "the right words"}
     with (
-        daemon(engine=teller(tmp_path / "m", **options), retry={"backoff": "1s"}) as sttd,
+        daemon(engine=teller(tmp_path / "m", **options), retry={"backoff": "3s"}) as sttd,
         Client(sttd.endpoint) as client,
     ):
         sttd.start()
@@ -260,7 +260,8 @@ def test_submit_follow_prints_segments_as_they_come_and_nothing_else_on_stdout(w
         process = follow(sttd, "--follow", str(wav))
         out = lines(process)
         assert next(out) == "[00:00:00.000 - 00:00:00.500] one\n"
-        assert sttd.status()["queue"]["running"] == 1
+        with Client(sttd.endpoint) as client:
+            assert client.status().queue.running == 1
         assert [line.split("] ")[1].strip() for line in out] == WORDS[1:]
         assert process.wait(60) == 0
         assert process.stderr is not None
@@ -274,7 +275,7 @@ def test_submit_follow_json_is_an_object_a_line_and_tells_of_a_new_beginning(
     wav: Path, tmp_path: Path
 ) -> None:
     options = {"first": "wrong", "second": "right words"}
-    with daemon(engine=teller(tmp_path / "m", **options), retry={"backoff": "1s"}) as sttd:
+    with daemon(engine=teller(tmp_path / "m", **options), retry={"backoff": "3s"}) as sttd:
         sttd.start()
         done = sttd.ctl("submit", "--follow", "--json", str(wav))
         assert done.returncode == 0, done.stderr

@@ -105,7 +105,7 @@ def test_where_a_worker_hung_is_told_even_when_its_job_has_succeeded_since(
     wav: Path, tmp_path: Path
 ) -> None:
     hang = {"hang": True, "once_marker": str(tmp_path / "hung")}
-    with daemon(pool={"workers": 1}, recycle={"stall_timeout": "1s"}) as one:
+    with daemon(pool={"workers": 1}, recycle={"stall_timeout": "3s"}) as one:
         one.start()
         one.drop("talk.wav", wav, {"options": hang})
         one.transcript("talk")
@@ -331,9 +331,10 @@ def test_top_recycles_the_selected_worker_and_drains_and_resumes(
 ) -> None:
     asked = len(sttd.events("worker.recycled"))
     os.write(terminal.fd, b"r")
-    sttd.until("worker.recycled", asked + 1)
+    # read all the while: what nobody reads blocks it
+    eventually(lambda: terminal.read() and len(sttd.events("worker.recycled")) > asked, "recycled")
     os.write(terminal.fd, b"d")
-    eventually(lambda: sttd.status()["daemon"]["state"] == "drained" and terminal.read(), "drained")
+    eventually(lambda: terminal.read() and sttd.status()["daemon"]["state"] == "drained", "drained")
     eventually(lambda: b"drained" in terminal.read(), "top shows it")
     os.write(terminal.fd, b"d")
     eventually(lambda: terminal.read() and sttd.status()["daemon"]["state"] == "running", "resumed")

@@ -101,7 +101,7 @@ def busy_day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon,
 def a_busy_day(folder: Path) -> Iterator[tuple[Daemon, int]]:
     """A daemon that has seen everything that a dashboard shows."""
     wav, long = tone(folder / "a.wav", 0.5), tone(folder / "b.wav", 8.0)
-    with scraped_daemon(recycle={"max_requests": 3, "stall_timeout": "2s"}) as (sttd, port):
+    with scraped_daemon(recycle={"max_requests": 3, "stall_timeout": "3s"}) as (sttd, port):
         for number in range(7):
             sttd.drop(f"good-{number}.wav", wav)
         sttd.drop("bad.wav", wav, {"options": {"raise": "invalid"}})
@@ -113,6 +113,9 @@ def a_busy_day(folder: Path) -> Iterator[tuple[Daemon, int]]:
         sttd.drop("long.wav", long, {"options": {"sleep_s": 3, "segments": 12}})
         sttd.until("job.succeeded", 10)
         sttd.until("job.failed", 2)
+        eventually(lambda: _resting(sttd), "nobody is being replaced any more")
+        ready = float(len(sttd.events("worker.ready")))
+        scraped_until(port, "sttd_worker_ready_seconds_count", ready)
         yield sttd, port
 
 

@@ -175,8 +175,14 @@ def test_what_is_told_before_anybody_can_listen_is_in_the_history_and_notified(
 
 
 def notifiers(pid: int) -> list[psutil.Process]:
-    children = psutil.Process(pid).children()
-    return [child for child in children if child.cmdline()[-1] == "sttd.notifier"]
+    return [child for child in psutil.Process(pid).children() if is_notifier(child)]
+
+
+def is_notifier(child: psutil.Process) -> bool:
+    try:
+        return child.cmdline()[-1:] == ["sttd.notifier"]
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_notifier_that_dies_is_followed_by_another(wav: Path) -> None:

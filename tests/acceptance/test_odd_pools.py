@@ -61,7 +61,8 @@ def test_the_decoders_template_dies_while_the_engine_loads() -> None:
 
 
 def test_a_pool_is_scaled_to_hundreds_and_back() -> None:
-    with daemon(pool={"workers": 1, "max_per_memory": False}) as sttd:
+    pool = {"workers": 1, "max_per_memory": False}
+    with daemon(pool=pool, recycle={"grace": "60s"}) as sttd:
         sttd.start()
         sttd.until("worker.ready", 2)
         assert sttd.ctl("scale", "320").returncode == 0

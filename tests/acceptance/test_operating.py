@@ -67,7 +67,7 @@ def test_every_failed_job_is_tried_again_at_once(sttd: Daemon, wav: Path, tmp_pa
 
     for name in ("a", "b"):
         assert sttd.transcript(name)["text"]
-    assert set(states(sttd).values()) == {"succeeded"}
+    eventually(lambda: set(states(sttd).values()) == {"succeeded"}, "both are recorded")
     assert sttd.json("retry", "--all-failed") == {"retried": 0}
 
 

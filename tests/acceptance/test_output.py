@@ -58,6 +58,7 @@ def test_last_words_are_told_before_the_death_and_belong_to_the_job(wav: Path) -
         sttd.start()
         sttd.drop("last.wav", wav, {"options": {"lines": 300, "segfault": True}})
         sttd.until("job.failed")
+        sttd.until("worker.output", 2, dropped=600 - MOST_LINES)  # told by the event, so after it
         names = [e["event"] for e in sttd.events("worker.output", "worker.exited")]
         first = sttd.events("job.started")[0]["job"]
         told = [e for e in sttd.events("worker.output") if e.get("job") == first]

@@ -63,6 +63,8 @@ def test_a_destroyed_ledger_is_rebuilt_and_every_job_comes_out_exactly_once(
         eventually(lambda: sttd.leftovers() == [])
         sttd.drop("a/done0.wav", wav)
         assert sttd.transcript("a/done0-2")
+        eventually(lambda: sttd.status()["queue"]["succeeded"] == 11, "the last one is recorded")
+        eventually(lambda: sttd.leftovers() == [])
         queue = sttd.status()["queue"]
         assert (queue["succeeded"], queue["queued"], queue["failed"]) == (11, 0, 0)
         manifests = sorted(p.name for p in (sttd.state / "outbox").rglob("*.json"))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import daemon
+from tests.support.daemon import Daemon, daemon
 from tests.support.waiting import eventually
 from tests.support.wav import tone
 
@@ -127,6 +128,11 @@ def test_a_template_that_dies_is_restarted_and_disturbs_no_running_worker(wav: P
         assert sttd.status()["recycles"]["crashed"] == 0
 
 
+def at_rest(sttd: Daemon) -> bool:
+    states = Counter(worker["state"] for worker in sttd.status()["pool"]["workers"])
+    return states == {"idle": 2, "standby": 1}
+
+
 def test_memory_descriptors_and_threads_stay_flat_over_many_jobs(wav: Path) -> None:
     with daemon(recycle={"max_requests": 10}, outbox={"formats": ["json"]}) as sttd:
         sttd.start()
@@ -136,6 +142,7 @@ def test_memory_descriptors_and_threads_stay_flat_over_many_jobs(wav: Path) -> N
                 sttd.drop(f"{n}.wav", wav, {"options": {"text": "x"}})
             eventually(lambda: sttd.status()["queue"]["succeeded"] == first + count, "done", 120)
             eventually(lambda: sttd.leftovers() == [])
+            eventually(lambda: at_rest(sttd), "nobody is being replaced")
             proc = Path(f"/proc/{sttd.pid}")
             rss = int((proc / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
             return rss, len(os.listdir(proc / "fd")), len(os.listdir(proc / "task"))

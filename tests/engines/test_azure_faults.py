@@ -91,6 +91,10 @@ FAULTS: dict[str, tuple[Behaviour, type[EngineError]]] = {
 }
 
 
+# told by the silence: the others must not be taken for it by a busy machine
+SILENT = {"silent", "never starts a turn", "never ends a turn", "never answers the upgrade"}
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_fault_has_its_verdict_and_no_word_is_lost(
     service: Running, fault: str, seconds: float
@@ -98,9 +102,12 @@ def test_each_fault_has_its_verdict_and_no_word_is_lost(
     behaviour, expected = FAULTS[fault]
     service.service.plan = [behaviour]
     segments: list[Segment] = []
+    patience_s = 0.5 if fault in SILENT else 10.0
 
     with pytest.raises(expected):
-        transcribe(engine_for(service.host, stall_timeout=0.5), Recording(seconds), into=segments)
+        transcribe(
+            engine_for(service.host, stall_timeout=patience_s), Recording(seconds), into=segments
+        )
 
     service.wait_until(lambda counters: counters.now == 0)
     resumed_at = segments[-1].end_s if segments else 0.0
@@ -184,7 +191,7 @@ def test_a_service_that_never_said_anything_is_probed_before_others_meet_the_sam
     recording = Recording(6.0)
 
     with pytest.raises(TransientEngineError, match="said nothing"):
-        transcribe(engine_for(service.host, stall_timeout=0.5), recording)
+        transcribe(engine_for(service.host, stall_timeout=1.5), recording)
 
     assert [type(error) for error in recording.reports] == reports
 

@@ -206,4 +206,5 @@ def test_a_known_secret_is_hidden_wherever_it_stands(secret: str, before: str, a
     scrubber = Scrubber()
     scrubber.hide(secret)
     if secret not in HIDDEN:
-        assert secret not in scrubber.clean(before + secret + after).replace(HIDDEN, "")
+        left = scrubber.clean(before + secret + after).split(HIDDEN)
+        assert not any(secret in part for part in left)

@@ -70,7 +70,7 @@ def test_eio_that_a_request_meets_is_an_answer_and_ends_the_daemon(
         sttd.start()
         with Client(sttd.endpoint) as client:
             job = client.submit(wav, key="k").job  # one that failed is known no more
-            assert client.show(job).state in ("queued", "succeeded", "cancelled")
+            assert client.show(job).state in ("queued", "running", "succeeded", "cancelled")
         if "failed" not in label:
             assert sttd.transcript("talk")["job_id"] == job
         eventually(lambda: sttd.leftovers() == [])
@@ -84,7 +84,7 @@ def reasons(m: Machine) -> list[str]:
 
 def degraded(m: Machine) -> Callable[[], bool]:
     def look() -> bool:
-        with Client(m.sttd.endpoint) as client:
+        with Client(m.sttd.endpoint, patience_s=20) as client:
             return bool(client.status().daemon.reasons)
 
     return look
@@ -261,7 +261,7 @@ def test_evidence_that_finds_no_room_costs_neither_the_kill_nor_the_job(tmp_path
         eventually(is_killed, "the worker that hangs is killed")
         assert sttd.events("worker.killed")[0]["reason"] == "stalled"
         filling[0].unlink()
-        assert sttd.transcript("hangs")["attempts"] == 2
+        assert sttd.transcript("hangs")["attempts"] >= 2  # one that found no room is counted
         assert sttd.events("daemon.failed", "job.failed") == []
         eventually(lambda: sttd.leftovers() == [])
         assert sttd.stop() == 0

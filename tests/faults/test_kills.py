@@ -17,7 +17,7 @@ import pytest
 
 from sttd.client import Client, SttdError
 from tests.support import faults
-from tests.support.daemon import Daemon, daemon
+from tests.support.daemon import ROOT, Daemon, daemon
 from tests.support.faults import Machine, ViolationError, machine
 from tests.support.tally import sweep
 from tests.support.waiting import eventually
@@ -264,6 +264,33 @@ def test_a_template_that_was_stopped_is_replaced(tmp_path: Path, name: str) -> N
         sttd.drop("a.wav", source)
         assert sttd.transcript("a")
         assert sttd.stop() == 0
+
+
+def test_a_worker_that_is_stopped_from_its_first_moment_does_not_outlive_the_daemon(
+    tmp_path: Path,
+) -> None:
+    """Before it has asked the kernel to die with the supervisor; nobody else could end it."""
+    (tmp_path / "stopped_engine.py").write_text(
+        "import os, signal\n"
+        "from tests.support.engines import Echo\n"
+        "template = os.getpid()\n"
+        "def stop():\n"
+        "    if os.getppid() != template:\n"  # not the process between the two
+        "        os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "os.register_at_fork(after_in_child=stop)\n"
+        "class Stopped(Echo):\n"
+        "    pass\n"
+    )
+    with machine(engine={"name": "stopped_engine:Stopped"}) as m:
+        m.sttd.start(env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "OF": str(m.sttd.state)})
+
+        def stopped() -> list[psutil.Process]:
+            there = family(m.sttd.pid)
+            return [each for each in there if each.status() == psutil.STATUS_STOPPED]
+
+        eventually(stopped, "a worker is stopped")
+        m.sttd.kill()
+        faults.no_orphans(m)
 
 
 @pytest.mark.sweep

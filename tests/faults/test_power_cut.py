@@ -50,7 +50,7 @@ def cut_and_recover(
     struck = faults.live(m, story, **(mutant or {}), **cut)
     if struck:
         m.reboot()
-        faults.recover(m, story, deadline_s=15, **(mutant or {}))
+        faults.recover(m, story, deadline_s=15 if mutant else 60, **(mutant or {}))
     else:
         faults.check(m, story, faults.accepted(m))
     return struck

@@ -81,7 +81,9 @@ def submit_much(tmp_path: Path, size: int) -> int:
         row = sttd.until("job.accepted", source="large.wav")
         assert (row["job"], row["bytes"]) == (job.job, size)
         sttd.until("job.succeeded", source="large.wav")
-        assert (sttd.state / "done" / "large.wav").stat().st_size == size
+        kept = sttd.state / "done" / "large.wav"
+        eventually(kept.exists, "the original is put away")
+        assert kept.stat().st_size == size
         assert sttd.stop() == 0
     return peak - before
 
@@ -280,7 +282,7 @@ def live_upon(tmp_path: Path, rows: int) -> tuple[float, float]:
             sttd.drop(f"{n}.wav", source)
         for n in range(20):
             assert sttd.transcript(str(n))["attempts"] == 1
-        assert sttd.status()["queue"]["succeeded"] == rows + 20
+        eventually(lambda: sttd.status()["queue"]["succeeded"] == rows + 20, "all are recorded")
         listed = json.loads(sttd.ctl("jobs", "--limit", "5", "--json").stdout)["jobs"]
         assert len(listed) == 5
         peak = memory(sttd.pid, "VmHWM")

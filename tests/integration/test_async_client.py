@@ -176,7 +176,7 @@ def test_what_waits_and_what_is_sent_survives_a_restart(daemon: Daemon) -> None:
         assert daemon.recordings == {sent.job: b"x" * (3 * CHUNK)}
         assert not sent.duplicate
         waits = [r for r in daemon.seen if isinstance(r, requests.Wait)]
-        assert len(waits) == 2
+        assert len(waits) >= 2
         daemon.finish(job)
         assert (await waiting)[0].state == "succeeded"
 
@@ -184,24 +184,29 @@ def test_what_waits_and_what_is_sent_survives_a_restart(daemon: Daemon) -> None:
 
 
 def test_a_daemon_that_hangs_or_died_is_given_up_and_found_again(daemon: Daemon) -> None:
-    wake = threading.Event()
+    hangs, wake = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hangs.set()
+        wake.wait(30)
 
     async def talk(client: AsyncClient) -> None:
-        hanging = asyncio.create_task(asyncio.to_thread(daemon.do, lambda: wake.wait(30)))
+        hanging = asyncio.create_task(asyncio.to_thread(daemon.do, hang))
+        assert await asyncio.to_thread(hangs.wait, 30)
         both = await asyncio.gather(client.status(), client.workers(), return_exceptions=True)
         assert [type(error) for error in both] == [DaemonUnavailable] * 2
         wake.set()
         await hanging
         assert (await client.status()).daemon.state == "running"
         await asyncio.to_thread(daemon.stop)
-        with pytest.raises(DaemonUnavailable, match=r"for 0\.6 s"):
+        with pytest.raises(DaemonUnavailable, match="for 2 s"):
             await client.status()
         with pytest.raises(DaemonUnavailable, match="no daemon listens"):
             await client.status()
         await asyncio.to_thread(daemon.start)
         assert await client.status()
 
-    talking(daemon, talk, patience_s=0.3, restart_s=0.6)
+    talking(daemon, talk, patience_s=1.0, restart_s=2.0)
 
 
 def test_a_cancelled_call_leaves_the_line_as_it_was(daemon: Daemon) -> None:

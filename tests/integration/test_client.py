@@ -300,19 +300,19 @@ def test_waiting_survives_a_restart_of_the_daemon(daemon: Daemon, client: Client
     waiting = InThread(lambda: client.wait(job))
     eventually(lambda: daemon.seen)
     daemon.restart()
-    eventually(lambda: len(daemon.seen) == 2)
+    eventually(lambda: len(daemon.seen) >= 2)  # a question whether it lives may come between
     daemon.finish(job)
     assert waiting.result()[0].state == "succeeded"
 
 
 def test_waiting_for_a_daemon_that_died_ends(daemon: Daemon) -> None:
     job = daemon.add()
-    with Client(daemon.endpoint, patience_s=0.3, restart_s=0.6) as client:
+    with Client(daemon.endpoint, restart_s=2.5) as client:
         assert client.status()
         waiting = InThread(lambda: client.wait(job))
         eventually(lambda: len(daemon.seen) > 1)
         daemon.stop()
-        with pytest.raises(DaemonUnavailable, match=r"for 0\.6 s"):
+        with pytest.raises(DaemonUnavailable, match=r"for 2\.5 s"):
             waiting.result()
 
 
@@ -403,7 +403,7 @@ def test_a_stream_goes_on_through_a_restart(daemon: Daemon, client: Client) -> N
 
 # -- the line -----------------------------------------------------------------------------------
 def test_a_daemon_that_takes_its_time_is_not_taken_for_dead(daemon: Daemon) -> None:
-    with Client(daemon.endpoint, patience_s=0.8) as client:
+    with Client(daemon.endpoint, patience_s=1.5) as client:
         daemon.hold.set()
         asking = InThread(client.status)
         versions = eventually(lambda: daemon.seen.count(requests.Version()) >= 5)
@@ -412,14 +412,41 @@ def test_a_daemon_that_takes_its_time_is_not_taken_for_dead(daemon: Daemon) -> N
         assert asking.result().daemon.state == "running"
 
 
+def test_whoever_says_how_patient_he_is_waits_so_long_for_the_first_answer_too(
+    daemon: Daemon,
+) -> None:
+    hangs, wake = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hangs.set()
+        wake.wait(30)
+
+    hanging = InThread(lambda: daemon.do(hang))
+    assert hangs.wait(30)
+    with Client(daemon.endpoint) as client, pytest.raises(DaemonUnavailable, match=r"for 1\.3 s"):
+        client.status()
+    with Client(daemon.endpoint, patience_s=20) as client:
+        asking = InThread(client.status)
+        threading.Timer(1.5, wake.set).start()
+        assert asking.result().daemon.state == "running"
+    hanging.result()
+
+
 def test_a_daemon_that_hangs_is_given_up_and_found_again(daemon: Daemon) -> None:
-    wake = threading.Event()
+    hangs, wake = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hangs.set()
+        wake.wait(30)
+
     with Client(daemon.endpoint, patience_s=0.3) as client:
-        hanging = InThread(lambda: daemon.do(lambda: wake.wait(30)))
+        hanging = InThread(lambda: daemon.do(hang))
+        assert hangs.wait(30)
         with pytest.raises(DaemonUnavailable, match="no answer"):
             client.status()
         wake.set()
         hanging.result()
+    with Client(daemon.endpoint) as client:
         assert client.status().daemon.state == "running"
 
 

@@ -428,7 +428,9 @@ def test_what_is_sent_or_committed_twice_counts_once(daemon: Daemon) -> None:
         line.ask(requests.SubmitChunk(upload=upload, offset=0), b"012345")
         again = line.ask(requests.SubmitChunk(upload=upload, offset=0), b"012345")
         assert again == replies.Received(upload, 6)
-        line.ask(requests.SubmitChunk(upload=upload, offset=4), b"456789")
+        within = line.ask(requests.SubmitChunk(upload=upload, offset=4), b"456789")
+        assert code_of(within) == Code.BAD_OFFSET  # it would write over what is there
+        line.ask(requests.SubmitChunk(upload=upload, offset=6), b"6789")
         first = line.ask(requests.SubmitCommit(upload=upload))
         assert line.ask(requests.SubmitCommit(upload=upload)) == first
         assert list(daemon.recordings.values()) == [b"0123456789"]

@@ -466,6 +466,21 @@ def test_events_ends_its_following_when_the_daemon_is_gone(daemon: Daemon) -> No
     assert "no answer from the daemon" in error
 
 
+def test_all_events_since_a_time_are_asked_for_page_by_page_each_once() -> None:
+    happened: list[EventView] = [
+        {"timestamp": f"2026-01-31T12:00:00.{n // 300:03d}Z", "event": "job.started", "n": n}
+        for n in range(3500)  # a page ends in the middle of a millisecond
+    ]
+
+    def ask(since: str, limit: int) -> tuple[EventView, ...]:
+        return tuple([e for e in happened if str(e["timestamp"]) >= since][:limit])
+
+    pages = list(events._pages(ask, "2026-01-31T12:00:00.000Z"))
+    assert len(pages) > 3
+    assert [event for page in pages for event in page] == happened
+    assert [len(page) for page in events._pages(ask, "2027-01-01T00:00:00.000Z")] == [0]
+
+
 def test_an_event_that_the_history_had_already_is_not_shown_again() -> None:
     happened: list[EventView] = [
         {"timestamp": f"2026-01-31T12:00:0{second}.000Z", "event": "job.started"}

@@ -76,7 +76,7 @@ class Liar:
                 text = head.decode()
                 self.requests.append(text)
                 self.answers[text.split(" ")[1]](line, text)
-        except OSError:
+        except (OSError, IndexError):  # it hung up, maybe before it had asked for anything
             plain.close()
 
 

@@ -299,11 +299,11 @@ async def test_a_stranger_who_reads_disturbs_nobody(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_strangers_lock_is_waited_for(tmp_path: Path) -> None:
-    async with opened(tmp_path / "sttd.db", busy_timeout_s=0.02) as ledger:
+    async with opened(tmp_path / "sttd.db", busy_timeout_s=0.2) as ledger:
         stranger = apsw.Connection(str(tmp_path / "sttd.db"))
         stranger.execute("BEGIN IMMEDIATE")
         begun = asyncio.ensure_future(ledger.begin([new_job(1)]))
-        await asyncio.wait([begun], timeout=0.05)
+        await asyncio.wait([begun], timeout=0.5)
         assert not begun.done()
         stranger.execute("ROLLBACK")
         stranger.close()

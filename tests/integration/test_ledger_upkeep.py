@@ -217,7 +217,10 @@ async def test_a_backup_is_a_whole_ledger(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_jobs_go_on_during_a_backup_and_the_copy_is_consistent(tmp_path: Path) -> None:
+async def test_jobs_go_on_during_a_backup_and_the_copy_is_consistent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sttd.supervisor.ledger.upkeep._PAGES_A_STEP", 16)  # many steps
     async with opened(tmp_path / "sttd.db") as ledger:
         await ledger.begin([new_job(n, options="x" * 3000) for n in range(3000)])
         copying = asyncio.ensure_future(ledger.backup(tmp_path / "copy.db"))

@@ -65,12 +65,13 @@ def test_those_far_from_the_ceiling_are_looked_at_in_one_turn_of_the_loop() -> N
             looks.sampling.add("w-1", first.pid)
             looks.sampling.add("w-2", second.pid)
             begun = len(looks.looked)
-            await eventually_async(lambda: len(looks.looked) >= begun + 10, "ten looks")
+            await eventually_async(lambda: len(looks.looked) >= begun + 20, "twenty looks")
             looks.sampling.close()
         turns: dict[int, set[str]] = {}
-        for worker, turn in looks.looked[begun : begun + 10]:
+        for worker, turn in looks.looked[begun : begun + 20]:
             turns.setdefault(turn, set()).add(worker)
-        assert all(workers == {"w-1", "w-2"} for workers in turns.values()), turns
+        # they fall into step within a turn, and a look was cut off at either end
+        assert sum(workers != {"w-1", "w-2"} for workers in turns.values()) <= 2, turns
 
     asyncio.run(story())
 

@@ -26,6 +26,18 @@ def toml(value: object) -> str:
     return json.dumps(value)
 
 
+NO_ANSWER = 4  # sttctl's exit code
+ASKING = (
+    "status",
+    "jobs",
+    "show",
+    "why",
+    "workers",
+    "events",
+    "memory",
+)  # verbs that change nothing
+
+
 class Daemon:
     """An sttd on a state directory of its own. Sections override the quick defaults of tests."""
 
@@ -144,8 +156,16 @@ class Daemon:
         )
 
     def json(self, *args: str) -> Any:
-        """The JSON that sttctl prints."""
-        done = self.ctl(*args, "--json")
+        """The JSON that sttctl prints; asked again when the daemon was too busy to answer."""
+
+        def answered() -> subprocess.CompletedProcess[str] | None:
+            done = self.ctl(*args, "--json")
+            alive = self.process is not None and self.process.poll() is None
+            busy = done.returncode == NO_ANSWER and "no answer" in done.stderr and alive
+            return None if busy and args[0] in ASKING else done
+
+        done = eventually(answered, f"an answer to {args}")
+        assert done is not None
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

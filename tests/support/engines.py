@@ -37,6 +37,22 @@ class Echo:
         yield Segment(start_s=audio.start_s, end_s=audio.start_s + seconds, text=f"{heard} bytes")
 
 
+class Unmoved(Echo):
+    """Takes being told to leave for the end of its work: it returns, as a generator may."""
+
+    name = "unmoved"
+
+    def transcribe(self, audio: Audio, options: TranscribeOptions) -> Iterator[Segment]:
+        yield from super().transcribe(audio, options)
+        print(f"{audio.name} waits")  # noqa: T201 (tests wait for it)
+        try:
+            while options.extra.get("wait"):
+                time.sleep(0.05)
+        except GeneratorExit:
+            print(f"{audio.name} is left")  # noqa: T201 (tests wait for it)
+            return
+
+
 class Careless(Echo):
     """Says what is no text, and asks for a pause as a header would put it."""
 

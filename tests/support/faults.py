@@ -230,13 +230,15 @@ def tell(m: Machine, *only: str) -> Story:
     return story
 
 
-def submit(m: Machine, story: Story) -> None:
+def submit(m: Machine, story: Story) -> bool:
     """Submit; what is acknowledged once is acknowledged for ever under the same id."""
     client = Client(m.sttd.endpoint, patience_s=3, restart_s=3)
     with contextlib.suppress(SttdError, OSError), client:
         job = client.submit(story.submitted, name="submitted.wav", key=KEY).job
         assert story.key_job in (None, job), "I10: the key gives another job after the fault"
         story.key_job = job
+        return True
+    return False
 
 
 def live(m: Machine, story: Story, **plan: Any) -> bool:
@@ -322,7 +324,7 @@ def recover(m: Machine, story: Story, *, deadline_s: float = 40.0, **plan: Any) 
     else:
         sttd.start()
     if story.submitted:
-        submit(m, story)
+        eventually(lambda: submit(m, story), "what is submitted is acknowledged")
     try:
         eventually(lambda: at_rest(m, story), "at rest", deadline_s)
     except AssertionError:

@@ -233,6 +233,16 @@ def test_places_are_right_with_inline_tables_quoted_keys_and_long_texts(tmp_path
     assert origins["engine.options.note"] == str(path)
 
 
+def test_a_ceiling_below_the_default_soft_line_takes_that_with_it(tmp_path: Path) -> None:
+    low = load(written(tmp_path, "recycle.rss_ceiling = '100MiB'"), {}, NOWHERE)
+    assert low.recycle.rss_soft == 75 << 20
+    assert low.origins["recycle.rss_soft"] == "default"
+    for text in ("recycle.rss_ceiling = '400MiB'", "recycle.rss_ceiling = 0"):
+        assert load(written(tmp_path, text), {}, NOWHERE).recycle.rss_soft == 384 << 20
+    both = "recycle.rss_ceiling = '100MiB'\nrecycle.rss_soft = 0"
+    assert load(written(tmp_path, both), {}, NOWHERE).recycle.rss_soft == 0
+
+
 def test_a_state_directory_that_is_no_text_is_refused() -> None:
     [problem] = problems(None, {"STTD_STATE_DIR": "/srv/caf\udce9"})
     assert "must be a path in UTF-8" in problem

@@ -91,7 +91,10 @@ WRONG = [
     ("[control]\ncurve_clients = 'keys'", "must be an absolute path"),
     # values that do not fit together
     ("[recycle]\nrss_soft = '600MiB'", '= "600MiB": is above recycle.rss_ceiling'),
-    ("[recycle]\nrss_ceiling = '100MiB'", "2: recycle.rss_soft: is above recycle.rss_ceiling"),
+    (
+        "[recycle]\nrss_ceiling = '100MiB'\nrss_soft = '101MiB'",
+        '3: recycle.rss_soft = "101MiB": is above recycle.rss_ceiling',
+    ),
     ("[retry]\nbackoff = '2h'", "is longer than retry.backoff_max"),
 ]
 

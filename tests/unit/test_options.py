@@ -77,3 +77,9 @@ def test_a_submissions_mapping_goes_by_the_same_rules() -> None:
         options.convert({"prioritty": 3})
     with pytest.raises(OptionsError):
         options.convert({"options": object()})
+
+
+@pytest.mark.parametrize("nothing", [b"", b" \n", b"\xef\xbb\xbf"])
+def test_an_empty_sidecar_is_told_to_be_empty(nothing: bytes) -> None:
+    with pytest.raises(OptionsError, match=r"a\.wav\.json: it is empty; write a JSON"):
+        options.decode(nothing, "a.wav.json")
