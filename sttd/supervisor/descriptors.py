@@ -12,6 +12,9 @@ import os
 import resource
 
 MOST_CLIENTS = 1024
+# Accepted before the door is shut, at the very most: as many as libzmq queues to tell of, for each
+# of the two sockets (measured with 4.3.5; its sockets' default high-water mark is 1,000).
+MOST_IN_A_RUSH = 2 * 1001
 MOST_FILES = 768  # two batches of 128 recordings, by three each
 A_WORKER = 12  # while one is made: two socketpairs, a pipe, a memfd, and what comes after them
 ON_ITS_WAY = 4  # still to be opened for one that was asked for: two pidfds, statm, status
@@ -26,6 +29,11 @@ def limit() -> int:
 def for_clients() -> int:
     """Connections to both sockets: at most a quarter."""
     return max(8, min(MOST_CLIENTS, limit() // 4))
+
+
+def for_a_rush() -> int:
+    """Connections above that: of a flood, until it is noticed. Whole from a limit of 16,016 on."""
+    return min(MOST_IN_A_RUSH, limit() // 8)
 
 
 def for_files() -> int:
@@ -48,7 +56,7 @@ def require(on_their_way: int) -> None:
 
     Raises OSError (EMFILE) that says what to do.
     """
-    may, kept = limit(), for_clients() + for_files()
+    may, kept = limit(), for_clients() + for_a_rush() + for_files()
     used = len(os.listdir("/proc/self/fd"))
     if used + on_their_way * ON_ITS_WAY + A_WORKER + kept > may:
         raise OSError(

@@ -64,7 +64,7 @@ class Door:
         self._listeners = listeners
         self._tell = tell
         self._most = descriptors.for_clients() if most is None else most
-        self._monitors = [each.get_monitor_socket(_OPENED | _GONE) for each in sockets]
+        self._monitors = [_monitor(each) for each in sockets]
         self._open: set[int] = set()  # descriptors, which libzmq's one thread opens and closes
         self._shut = False
         self._names = set()
@@ -82,8 +82,9 @@ class Door:
         """End the watch; before the sockets are closed."""
         os.eventfd_write(self._bell, 1)
         self._thread.join()
-        for each in self._sockets:
+        for each, monitor in zip(self._sockets, self._monitors, strict=True):
             each.disable_monitor()
+            monitor.close(0)
         os.close(self._bell)
 
     def _watch(self) -> None:
@@ -149,6 +150,21 @@ class Door:
         with contextlib.suppress(OSError), _another(descriptor) as line:
             if _name(line) in self._names:
                 line.shutdown(socket.SHUT_RDWR)
+
+
+def _monitor(watched: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+    """Where libzmq tells of connections.
+
+    It waits, with accepting too, when it could not tell of the last thousand: of those that it
+    may queue for a PAIR, to which ours adds as few as can be. So a rush is bounded however late
+    the door comes to look.
+    """
+    where = f"inproc://door-{os.urandom(8).hex()}"
+    watched.monitor(where, _OPENED | _GONE)
+    monitor: zmq.Socket[bytes] = watched.context.socket(zmq.PAIR)
+    monitor.setsockopt(zmq.RCVHWM, 1)
+    monitor.connect(where)
+    return monitor
 
 
 @contextlib.contextmanager
