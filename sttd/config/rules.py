@@ -257,7 +257,7 @@ def derived(values: Mapping[str, Any]) -> dict[str, Any]:
     """Defaults that depend on what was given: who lowers the ceiling alone means both lines."""
     ceiling = values.get("recycle.rss_ceiling", 0)
     if 0 < ceiling < RecyclePolicy().rss_soft:
-        return {"recycle.rss_soft": ceiling * 3 // 4}
+        return {"recycle.rss_soft": max(1, ceiling * 3 // 4)}
     return {}
 
 

@@ -62,17 +62,18 @@ def events(
             live = _while_alive(session, stack.enter_context(session.client.follow(names)))
         ask = partial(session.client.events, events=names, job=job, worker=worker)
         shown: tuple[EventView, ...] = ()
-        if start is None or limit is not None:
-            pages = iter([ask(since=start, limit=limit or default)])
+        whole = start is not None and limit is None
+        if whole:
+            pages = _pages(ask, str(start))
         else:
-            pages = _pages(ask, start)
+            pages = iter([ask(since=start, limit=limit or default)])
         for page in pages:
             for event in page:
                 show(event)
             shown = (*shown, *page)[-MAX_LISTED:]
         if not shown:
             _nothing(session, job, worker, follow=follow)
-        for event in _fresh(live, shown):
+        for event in _fresh(live, shown, whole=whole):
             if job in (None, event.get("job")) and worker in (None, event.get("worker")):
                 show(event)
 
@@ -132,11 +133,17 @@ def _nothing(session: Session, job: str | None, worker: str | None, *, follow: b
         views.console().print(Text("no events", style="dim"))
 
 
-def _fresh(live: Iterator[EventView], shown: tuple[EventView, ...]) -> Iterator[EventView]:
-    """Live events, but those that the history had already: it was asked for after subscribing."""
-    last = shown[-1].get("timestamp") if shown else None
+def _fresh(
+    live: Iterator[EventView], shown: tuple[EventView, ...], *, whole: bool
+) -> Iterator[EventView]:
+    """Live events, but those that the history had already: it was asked for after subscribing.
+
+    `shown` are the last of it; `whole`: and all that went before them.
+    """
+    first, last = (str(shown[n].get("timestamp")) for n in (0, -1)) if shown else ("", "")
     for event in live:
-        if last is not None and str(event.get("timestamp")) <= str(last) and event in shown:
+        moment = str(event.get("timestamp"))
+        if (moment <= last and event in shown) or (whole and moment < first):
             continue
         yield event
 

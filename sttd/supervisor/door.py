@@ -79,11 +79,13 @@ class Door:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the watch; before the sockets are closed."""
+        """End the watch; before the sockets are closed, which ends their monitors.
+
+        To end those here would need a lock that libzmq holds while it waits to be read.
+        """
         os.eventfd_write(self._bell, 1)
         self._thread.join()
-        for each, monitor in zip(self._sockets, self._monitors, strict=True):
-            each.disable_monitor()
+        for monitor in self._monitors:
             monitor.close(0)
         os.close(self._bell)
 
@@ -131,7 +133,10 @@ class Door:
         if now < self._weigh_at:
             return
         self._weigh_at = now + WEIGH_MS / 1000  # not with each of a flood: counting comes first
-        memory = _memory()
+        try:
+            memory = _memory()
+        except OSError:  # no descriptor left for a moment: libzmq would wait for this thread
+            return
         if self._cut:  # they were disconnected a moment ago: this is what is left
             self._cut, self._grown_from = False, memory
         elif memory - self._grown_from > MOST_GROWN:

@@ -102,6 +102,7 @@ async def _farewell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
     Closed with something unread of what it sent, the kernel resets the connection, and the client
     may lose the answer with it (RFC 9112, 9.6).
     """
+    writer.transport.set_write_buffer_limits(0)
     await writer.drain()
     writer.write_eof()
     while await reader.read(LARGEST_REQUEST):

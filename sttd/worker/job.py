@@ -195,6 +195,7 @@ class Attempt:
         """Commit each segment as it comes. Raises TypeError where one is none."""
         session = len(self.journal.sessions) + 1
         for segment in segments:
+            leaving.insist()
             said = checked(segment)
             if session > 1 and said.speaker is not None:
                 # labels of a later session never pass for those of an earlier one

@@ -11,12 +11,14 @@ subreaper): exit statuses are told truly, and a template's death disturbs no run
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import os
 import signal
 import socket
 import struct
 import sys
+import termios
 import time
 from collections.abc import Callable
 
@@ -218,9 +220,23 @@ def _one_line(error: BaseException) -> str:
     return text if known and text else f"{type(error).__name__}: {text}"
 
 
+def _leave_the_terminal() -> None:
+    """As a new session would, which cannot be had (see `templates`).
+
+    A read of it by one would stop the whole group, and a decoder that was taken over could type.
+    """
+    with contextlib.suppress(OSError):  # there is none
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+        try:
+            fcntl.ioctl(terminal, termios.TIOCNOTTY)
+        finally:
+            os.close(terminal)
+
+
 def main() -> None:
     """Entry point; the argument is the descriptor of the socket to the supervisor."""
     linux.die_with_parent()
+    _leave_the_terminal()
     # Ctrl-C is the supervisor's business; SIGIO is ignored there and must not be here
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGIO, signal.SIG_DFL)

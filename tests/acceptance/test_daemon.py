@@ -157,6 +157,9 @@ def test_what_an_engine_makes_of_being_told_to_leave_is_no_transcript(wav: Path)
         assert sttd.stop() == 0
         assert sttd.events("worker.output")[-1]["line"] == "long.wav is left"
         assert sttd.events("worker.killed", "job.succeeded", "job.failed") == []
+        (journal,) = (sttd.state / "spool").rglob("segments.jsonl")
+        assert "bytes" in journal.read_text()
+        assert "half a sent" not in journal.read_text()
         sttd.start()
         assert sttd.until("job.started", 2, job=job)["attempt"] == 2
 

@@ -72,7 +72,8 @@ def under_way(machine: Container, *names: str) -> None:
     """Wait until the jobs have phrases that must not be lost."""
 
     def look() -> bool:
-        found = [jobs(machine).get(name, {}) for name in names]
+        listed = jobs(machine)
+        found = [listed.get(name, {}) for name in names]
         journals = [f"{machine.state}/spool/*/{job.get('job')}/segments.jsonl" for job in found]
         return all(
             any(path.stat().st_size for path in Path("/").glob(journal[1:])) for journal in journals
@@ -170,7 +171,7 @@ def test_a_stop_with_a_job_running_is_in_time_and_the_job_goes_on_afterwards(
 def test_after_a_kill_with_jobs_running_nothing_is_lost(machine: Container) -> None:
     names = ["one.wav", "two.wav", "three.wav", "four.wav"]
     for name in names:
-        drop_long(machine, name, 6)
+        drop_long(machine, name, 12)  # seen at the same time, by programs that take their time
     under_way(machine, "one.wav", "two.wav")
     before = machine.show("MainPID")
     machine.run("kill", "-9", before)

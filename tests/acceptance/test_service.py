@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import signal
 import socket
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.support.daemon import Daemon, daemon
+from tests.support.daemon import PYTHON, ROOT, Daemon, daemon
 from tests.support.waiting import eventually
 from tests.support.wav import tone
 
@@ -126,6 +129,34 @@ def test_a_template_that_dies_is_restarted_and_disturbs_no_running_worker(wav: P
         for n in range(3):
             assert sttd.transcript(str(n))["attempts"] == 1
         assert sttd.status()["recycles"]["crashed"] == 0
+
+
+def test_nobody_below_a_daemon_at_a_terminal_has_that_terminal() -> None:
+    with daemon() as sttd:
+        pid, terminal = pty.fork()
+        if pid == 0:
+            environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+            os.execve(PYTHON, [PYTHON, "-m", "sttd", "-c", str(sttd.config)], environ)
+        os.set_blocking(terminal, False)
+
+        def family() -> dict[str, str | None]:
+            """The terminal of each, by name; those between two forks come and go."""
+            with contextlib.suppress(BlockingIOError):
+                os.read(terminal, 65536)  # what nobody reads holds it up
+            found = {}
+            for one in psutil.Process(pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    found[one.name()] = one.terminal()
+            return found
+
+        try:
+            eventually(lambda: any(name.startswith("sttd-w-") for name in family()))
+            assert psutil.Process(pid).terminal() is not None
+            assert set(family().values()) == {None}
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            os.close(terminal)
 
 
 def at_rest(sttd: Daemon) -> bool:

@@ -487,8 +487,10 @@ def test_an_event_that_the_history_had_already_is_not_shown_again() -> None:
         for second in range(3)
     ]
     first, second, third = happened
-    assert list(events._fresh(iter([first, second, third]), (first, second))) == [third]
-    assert list(events._fresh(iter([first]), ())) == [first]
+    assert list(events._fresh(iter(happened), (first, second), whole=False)) == [third]
+    assert list(events._fresh(iter([first]), (), whole=True)) == [first]
+    assert list(events._fresh(iter(happened), (second,), whole=True)) == [third]
+    assert list(events._fresh(iter(happened), (second,), whole=False)) == [first, third]
 
 
 @pytest.mark.parametrize(
