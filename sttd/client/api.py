@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from sttd.client.connection import Connection, Curve, found
-from sttd.client.talk import PATIENCE_S, RESTART_S, unexpected
+from sttd.client.talk import RESTART_S, unexpected
 from sttd.wire import replies, requests, views
 from sttd.wire.lives import LifeView, SettingView, WhyView
 from sttd.wire.memory import CurvesView, MemoryView
@@ -45,13 +45,13 @@ class Client:
         endpoint: str | None = None,
         *,
         curve: Curve | None = None,
-        patience_s: float = PATIENCE_S,
+        patience_s: float | None = None,
         restart_s: float = RESTART_S,
     ) -> None:
         """Nothing is sent yet. Without an `endpoint`, `$STTD_SOCKET` or DEFAULT_ENDPOINT is meant.
 
-        `patience_s` is how long a silent daemon is waited for, `restart_s` one that hung up and
-        may be starting again.
+        `patience_s` is how long a silent daemon is waited for (None: 2 s, and 1.3 for the first
+        answer), `restart_s` one that hung up and may be starting again.
         """
         self._line = Connection(
             found(endpoint), curve=curve, patience_s=patience_s, restart_s=restart_s

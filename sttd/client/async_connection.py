@@ -17,7 +17,7 @@ import zmq.asyncio
 from sttd.client import flows, talk
 from sttd.client.connection import Curve, connect, probe
 from sttd.client.flows import Flow
-from sttd.client.talk import PATIENCE_S, RESTART_S, Exchange, Talk
+from sttd.client.talk import RESTART_S, Exchange, Talk
 from sttd.wire.replies import Reply
 from sttd.wire.requests import Request
 
@@ -33,7 +33,7 @@ class AsyncConnection:
         endpoint: str,
         *,
         curve: Curve | None = None,
-        patience_s: float = PATIENCE_S,
+        patience_s: float | None = None,
         restart_s: float = RESTART_S,
     ) -> None:
         self.endpoint = endpoint

@@ -20,7 +20,7 @@ from sttd.client.async_following import AsyncFollowing
 from sttd.client.connection import Curve, found
 from sttd.client.flows import JobRef, Watch
 from sttd.client.submitting import Recording
-from sttd.client.talk import PATIENCE_S, RESTART_S, unexpected
+from sttd.client.talk import RESTART_S, unexpected
 from sttd.client.transfer import Progress
 from sttd.transcripts import Segment
 from sttd.wire import replies, requests, views
@@ -44,13 +44,13 @@ class AsyncClient:
         endpoint: str | None = None,
         *,
         curve: Curve | None = None,
-        patience_s: float = PATIENCE_S,
+        patience_s: float | None = None,
         restart_s: float = RESTART_S,
     ) -> None:
         """Nothing is sent yet. Without an `endpoint`, `$STTD_SOCKET` or DEFAULT_ENDPOINT is meant.
 
-        `patience_s` is how long a silent daemon is waited for, `restart_s` one that hung up and
-        may be starting again.
+        `patience_s` is how long a silent daemon is waited for (None: 2 s, and 1.3 for the first
+        answer), `restart_s` one that hung up and may be starting again.
         """
         self._line = AsyncConnection(
             found(endpoint), curve=curve, patience_s=patience_s, restart_s=restart_s

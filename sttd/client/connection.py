@@ -18,7 +18,7 @@ import zmq
 
 from sttd.client import talk
 from sttd.client.errors import DaemonUnavailable, Refused
-from sttd.client.talk import PATIENCE_S, RESTART_S, Exchange, Talk
+from sttd.client.talk import RESTART_S, Exchange, Talk
 from sttd.wire.codes import Code
 from sttd.wire.replies import Reply
 from sttd.wire.requests import Request
@@ -68,7 +68,7 @@ class Connection:
         endpoint: str,
         *,
         curve: Curve | None = None,
-        patience_s: float = PATIENCE_S,
+        patience_s: float | None = None,
         restart_s: float = RESTART_S,
     ) -> None:
         self.endpoint = endpoint

@@ -15,9 +15,7 @@ from sttd.wire.replies import Error, Reply
 from sttd.wire.requests import Request
 
 PATIENCE_S = 2.0  # of silence, from a daemon that has answered before
-# For the first answer, unless the caller is more patient or less: with an interpreter's start it
-# stays within 2 s.
-FIRST_PATIENCE_S = 1.3
+FIRST_PATIENCE_S = 1.3  # for the first answer: with an interpreter's start it stays within 2 s
 RESTART_S = 30.0  # for a daemon that hung up on us: it may be starting again
 PING_S = 0.4  # how often a request that takes its time is accompanied by a question
 PING = b"ping"
@@ -38,10 +36,12 @@ class Exchange:
 class Talk:
     """What is known of the daemon at the other end. One for each connection."""
 
-    def __init__(self, endpoint: str, patience_s: float, restart_s: float) -> None:
+    def __init__(self, endpoint: str, patience_s: float | None, restart_s: float) -> None:
+        """`patience_s`: the caller's, for every answer; None: ours, less for the first."""
         self.endpoint = endpoint
-        self._patience_s = patience_s
-        self._restart_s = max(restart_s, patience_s)
+        self._patience_s = PATIENCE_S if patience_s is None else patience_s
+        self._first_s = FIRST_PATIENCE_S if patience_s is None else patience_s
+        self._restart_s = max(restart_s, self._patience_s)
         self._met = False  # it has answered
         self._gone = False  # it hung up, and has not answered since
         self._heard = float("-inf")
@@ -83,7 +83,7 @@ class Talk:
 
     def _limit_s(self) -> float:
         if not self._met:
-            return FIRST_PATIENCE_S if self._patience_s == PATIENCE_S else self._patience_s
+            return self._first_s
         return self._restart_s if self._gone else self._patience_s
 
 

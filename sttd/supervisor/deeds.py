@@ -151,9 +151,8 @@ class Deeds:
         if how.delay_s > 0:
             self._wake_in(how.delay_s)
         self._feed(on.JobsWaiting())
-        await self._insist(
-            lambda: self._settling.drop_staging(job)
-        )  # the next attempt has another folder
+        # the next attempt has another folder
+        await self._insist(lambda: self._settling.drop_staging(job))
 
     async def give_up(self, how: do.GiveUp) -> None:
         """Failed for good."""

@@ -60,7 +60,6 @@ class Door:
         tell: Callable[[str], None],
         most: int | None = None,
     ) -> None:
-        self._sockets = sockets
         self._listeners = listeners
         self._tell = tell
         self._most = descriptors.for_clients() if most is None else most
